@@ -1,0 +1,78 @@
+/* compute.h: device, queue, buffer, tensor, parameter list.
+ *
+ *     dev *d; dev_open(&d, "cpu", threads, &err);
+ *     queue *q; queue_open(&q, d, &err);
+ *     const ops *o = dev_ops(d);
+ *     rc = o->linear(q, &(op_linear){ .rows = n, .in = 96, .out = 288, .x = x, .w = w, .b = b, .y = y });
+ *
+ * Pointers inside op structs lie on the queue's device. On a CPU every operation has finished when it returns. */
+#ifndef JEPA_COMPUTE_H
+#define JEPA_COMPUTE_H
+#include "base/base.h"
+
+typedef enum { T_NONE, T_F32, T_BF16, T_F16, T_F64, T_I64, T_I32, T_I16, T_I8, T_U8, T_BOOL } dtype;
+size_t dtype_size(dtype t);          /* bytes of one element; 0 for T_NONE */
+const char *dtype_name(dtype t);     /* "f32", "bf16", … */
+float bf16_to_f32(uint16_t v); uint16_t f32_to_bf16(float v); /* to nearest even */
+float f16_to_f32(uint16_t v); uint16_t f32_to_f16(float v);
+/* n elements of any type at src (unaligned is fine) as float32; JEPA_E_UNSUPPORTED for T_NONE. */
+int convert_to_f32(float *dst, const void *src, dtype t, size_t n);
+
+typedef struct dev dev;     /* a device and its operations; immutable after opening, shared by threads */
+typedef struct queue queue; /* order of execution and scratch memory; belongs to one thread */
+typedef struct ops ops;     /* compute/ops.h */
+
+/* name: "ref", "cpu", "cuda[:i]". threads: size of the compute team (0: pool_cores()). JEPA_E_DEVICE where there is none such. */
+int dev_open(dev **out, const char *name, int threads, jepa_err *err);
+void dev_close(dev **d);
+const ops *dev_ops(const dev *d);
+const char *dev_name(const dev *d);     /* "cpu" */
+const char *dev_describe(const dev *d); /* "cpu: avx2+fma kernels, oneDNN 2.6.3, 2 threads" */
+int dev_threads(const dev *d);
+/* Limits the instruction set ("portable", "avx2", "avx512"); for tests. JEPA_E_UNSUPPORTED where the machine lacks it. */
+int dev_limit_isa(dev *d, const char *isa, jepa_err *err);
+
+int queue_open(queue **out, dev *d, jepa_err *err);
+int queue_wait(queue *q, jepa_err *err); /* until all is done; reports what failed on the way */
+void queue_close(queue **q);
+dev *queue_dev(const queue *q);
+/* Scratch that stays valid until the next call that asks for scratch; grows, never shrinks. NULL: no memory. */
+void *queue_scratch(queue *q, size_t bytes);
+
+typedef struct buf { void *p; size_t bytes; dev *d; } buf; /* one allocation on a device, 64-byte aligned, zeroed */
+int buf_new(buf *b, dev *d, size_t bytes, jepa_err *err);
+int buf_put(queue *q, void *dst, const void *host_src, size_t bytes, jepa_err *err);
+int buf_get(queue *q, void *host_dst, const void *src, size_t bytes, jepa_err *err);
+void buf_free(buf *b);
+
+typedef struct tensor { /* a view of host memory: contiguous, row major; owns nothing */
+    dtype type;
+    int rank;
+    int64_t dim[8];
+    const void *data;
+} tensor;
+int64_t tensor_count(const tensor *t);   /* product of dims; 1 for rank 0 */
+
+/* ---- the one list in which model, optimizer, EMA and checkpoint meet ---- */
+enum { PARAM_NO_DECAY = 1 }; /* biases and 1-D parameters */
+typedef struct param {
+    char name[128];        /* Meta's names, with module before: "encoder.blocks.0.attn.qkv.weight" */
+    int rank; int64_t dim[8];
+    int64_t count, offset; /* elements; offset into the list's arrays, a multiple of 16 */
+    int flags;
+} param;
+typedef struct params {
+    param *item; int n, cap;
+    int64_t total;         /* elements, padding included (padding stays 0) */
+    buf value, grad, m, v; /* float32 [total]; grad, m, v only where asked for */
+} params;
+enum { PARAMS_GRAD = 1, PARAMS_MOMENTS = 2 };
+/* Adds one before params_alloc; returns its index or a negative code. rank <= 1 or a name ending in ".bias" sets PARAM_NO_DECAY. */
+int params_add(params *p, jepa_err *err, const char *name, int rank, const int64_t *dim);
+int params_alloc(params *p, dev *d, int what, jepa_err *err); /* one allocation per kind */
+int params_find(const params *p, const char *name);           /* index or -1; sublinear */
+float *param_value(const params *p, int i);
+float *param_grad(const params *p, int i);                    /* NULL without PARAMS_GRAD */
+void params_close(params *p);
+
+#endif

@@ -1,0 +1,40 @@
+/* block.h: one pre-norm transformer block, forward and backward; used by encoder and predictor.
+ *
+ *     x += proj(attn(LN1(x)));  x += fc2(gelu(fc1(LN2(x))))
+ *
+ * Weights live in a params list under "<prefix>norm1.weight" … "<prefix>mlp.fc2.bias" (Meta's names), qkv rows = q, k, v. */
+#ifndef JEPA_BLOCK_H
+#define JEPA_BLOCK_H
+#include "compute/ops.h"
+
+typedef struct block_cfg { int dim, num_heads, hidden; double eps; } block_cfg; /* hidden = floor(dim·mlp_ratio) */
+
+typedef struct block { /* indices into the params list */
+    int norm1_w, norm1_b, qkv_w, qkv_b, proj_w, proj_b, norm2_w, norm2_b, fc1_w, fc1_b, fc2_w, fc2_b;
+    packed *qkv_p, *proj_p, *fc1_p, *fc2_p; /* packed weights for inference, or NULL */
+} block;
+
+/* What backward needs of one block, and what it may compute again instead. */
+typedef enum { RECOMPUTE_NONE, RECOMPUTE_MLP /* norm and gelu outputs, fc1 */, RECOMPUTE_BLOCK /* all but the block's input */ } recompute;
+
+typedef struct block_acts { /* [n] rows of all batch items, n = batch·tokens; NULL where computed again */
+    float *x;                            /* [n,D] the residual stream as it enters */
+    float *ln1, *mean1, *rstd1, *qkv /* [n,3D], q and k rotated */, *att, *lse;
+    float *mid, *ln2, *mean2, *rstd2, *pre, *act; /* mid: [n,D] the stream between the halves; pre, act [n,hidden] */
+} block_acts;
+
+typedef struct block_run { /* the shape of one call */
+    int64_t batch, tokens;
+    const float *cs; int cs_per_batch;   /* rotary table (op_rope), NULL: none */
+    int64_t causal_block;                /* op_attention.block */
+} block_run;
+
+int block_params(block *b, const block_cfg *c, params *p, const char *prefix, jepa_err *err);
+/* x [n,D] → y [n,D] (y may be x when acts keeps nothing); acts from block_acts_get. */
+int block_forward(queue *q, const block_cfg *c, const block *b, const params *p, const block_run *run, block_acts *a, const float *x, float *y);
+/* dx [n,D]: gradient of y on entry, of x on return. Weight gradients add into p->grad. scratch: block_scratch floats. */
+int block_backward(queue *q, const block_cfg *c, const block *b, params *p, const block_run *run, block_acts *a, float *dx, float *scratch);
+/* Cuts the activations of one block out of an arena (which may be measuring). kept: for backward; else the smallest working set, shared by all blocks. */
+int block_acts_get(block_acts *a, const block_cfg *c, int64_t batch, int64_t tokens, int kept, recompute level, arena *mem);
+size_t block_scratch(const block_cfg *c, int64_t batch, int64_t tokens, recompute level); /* floats that block_backward needs */
+#endif

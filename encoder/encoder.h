@@ -1,0 +1,62 @@
+/* encoder.h: a clip in, tokens out: the V-JEPA ViT over tubelets.
+ *
+ *     enc *e; enc_open(&e, &cfg, &params, "encoder.", &err);        // names its parameters
+ *     params_alloc(&params, dev, PARAMS_GRAD, &err);
+ *     enc_acts *a; enc_acts_open(&a, e, dev, &shape, &err);         // plans and allocates working memory
+ *     enc_forward(e, q, &in, a, tokens);
+ *     enc_backward(e, q, a, dtokens);
+ *
+ * Follows V-JEPA 2 (2506.09985): pre-norm ViT, rotary 3-D positions, exact GELU, LayerNorm eps 1e-6, final norm on the output. */
+#ifndef JEPA_ENCODER_H
+#define JEPA_ENCODER_H
+#include "encoder/block.h"
+#include "encoder/positions.h"
+
+typedef struct enc_cfg { /* golden's config names */
+    int img_height, img_width;   /* pixels the model was made for; other sizes run by their own grid */
+    int patch_size, tubelet_size, num_frames, in_chans;
+    int embed_dim, depth, num_heads;
+    double mlp_ratio;            /* hidden width = floor(embed_dim·mlp_ratio) */
+    double layer_norm_eps;
+    pos_kind positions;
+    int uniform_power;           /* POS_SINCOS: equal shares of the channels */
+} enc_cfg;
+void enc_cfg_defaults(enc_cfg *c);                                  /* V-JEPA 2 ViT-L, 16 frames of 256² (fpc64 files set 64) */
+int enc_cfg_size(enc_cfg *c, const char *name, jepa_err *err);      /* "vit_tiny" … "vit_gigantic_xformers": dim, depth, heads, ratio */
+int enc_cfg_check(const enc_cfg *c, jepa_err *err);                 /* every number in range, heads divide dim, head dim 1–128 */
+
+typedef struct enc enc;
+int enc_open(enc **out, const enc_cfg *c, params *p, const char *prefix, jepa_err *err); /* p outlives the encoder */
+void enc_close(enc **e);
+const enc_cfg *enc_config(const enc *e);
+int enc_pack(enc *e, queue *q, jepa_err *err);   /* packs weights for inference; call again after they change */
+
+typedef struct enc_shape { /* what working memory is for: the largest of each */
+    int64_t batch, frames, height, width;
+    int64_t tokens;              /* rows per item that enter the encoder: 0: all */
+    int keep_for_backward; recompute level;
+} enc_shape;
+typedef struct enc_acts enc_acts;
+size_t enc_acts_bytes(const enc *e, const enc_shape *s);            /* 0: overflow */
+int enc_acts_open(enc_acts **out, const enc *e, dev *d, const enc_shape *s, jepa_err *err); /* JEPA_E_MEMORY names the parts */
+void enc_acts_close(enc_acts **a);
+/* One line a part ("blocks kept 1.2 GiB") into text. */
+void enc_acts_plan(const enc *e, const enc_shape *s, char *text, size_t size);
+
+typedef struct enc_in {
+    int64_t batch, frames, height, width;
+    const void *x; dtype type; int frames_first;  /* op_tubelets: T_F32 [B,C,T,H,W] or [B,T,C,H,W] (frames_first); T_U8 [B,T,H,W,C] */
+    const int32_t *keep; int64_t n_keep;          /* [B,n_keep] context indices on the device, sorted or not; NULL: all tokens */
+    const int32_t *keep_host;                     /* the same indices in host memory (positions are computed there); may equal keep on a CPU */
+    int64_t split_rows, split_cols;               /* pos_grid; 0: the real grid */
+    int hidden_n; const int *hidden_after;        /* also wanted: the stream after this many blocks (0: embeddings), ascending */
+    float *const *hidden_out; int hidden_norm;    /* [n,D] each; hidden_norm: through the final norm */
+} enc_in;
+int64_t enc_tokens(const enc_cfg *c, int64_t frames, int64_t height, int64_t width); /* (T/t)·(H/p)·(W/p) */
+/* tokens [B, n, D], n = n_keep or all. */
+int enc_forward(const enc *e, queue *q, const enc_in *in, enc_acts *a, float *tokens, jepa_err *err);
+/* dtokens [B,n,D] is overwritten; weight gradients add. Needs an enc_forward with keep_for_backward on the same acts. */
+int enc_backward(const enc *e, queue *q, enc_acts *a, float *dtokens, jepa_err *err);
+/* Initialisation as published (see the family's papers): truncated normal sd, zero biases, attn.proj and mlp.fc2 of block i divided by √(2i). */
+int enc_init(const enc *e, queue *q, double sd, uint64_t seed, jepa_err *err);
+#endif

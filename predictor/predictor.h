@@ -1,0 +1,44 @@
+/* predictor.h: the masked predictor: context tokens and positions in, predictions for target positions out.
+ *
+ * z [B,K,D] → predictor_embed → [B,K,P]; mask token at M target positions; attention over the union (K+M); predictor_norm;
+ * predictor_proj of the target rows → [B,M,D_out]. Same block and positions as the encoder. */
+#ifndef JEPA_PREDICTOR_H
+#define JEPA_PREDICTOR_H
+#include "encoder/encoder.h"
+
+typedef struct pred_cfg {
+    int embed_dim;                 /* of the encoder whose tokens it reads */
+    int predictor_embed_dim, depth, num_heads, out_dim, num_mask_tokens;
+    double mlp_ratio, layer_norm_eps;
+    pos_kind positions;
+} pred_cfg;
+void pred_cfg_defaults(pred_cfg *c, const enc_cfg *e); /* 384 × 12, 12 heads, out = embed_dim, 2 mask tokens */
+int pred_cfg_check(const pred_cfg *c, jepa_err *err);
+
+typedef struct pred pred;
+/* Parameters "<prefix>predictor_embed.*", "<prefix>mask_tokens.i" [1,1,P], "<prefix>predictor_blocks.N.*", "<prefix>predictor_norm.*", "<prefix>predictor_proj.*". */
+int pred_open(pred **out, const pred_cfg *c, params *p, const char *prefix, jepa_err *err);
+void pred_close(pred **e);
+const pred_cfg *pred_config(const pred *e);
+int pred_pack(pred *e, queue *q, jepa_err *err);
+int pred_init(const pred *e, queue *q, double sd, uint64_t seed, jepa_err *err); /* mask tokens zero */
+
+typedef struct pred_shape { int64_t batch, context, target; int keep_for_backward; recompute level; } pred_shape;
+typedef struct pred_acts pred_acts;
+size_t pred_acts_bytes(const pred *e, const pred_shape *s);
+int pred_acts_open(pred_acts **out, const pred *e, dev *d, const pred_shape *s, jepa_err *err);
+void pred_acts_close(pred_acts **a);
+
+typedef struct pred_in {
+    int64_t batch, n_context, n_target;
+    const float *z;                                   /* [B,n_context,D] */
+    const int32_t *context, *target;                  /* [B,n] token indices in host memory */
+    pos_grid grid;
+    int mask_token;                                   /* which token stands at targets: taken mod num_mask_tokens */
+} pred_in;
+int pred_forward(const pred *e, queue *q, const pred_in *in, pred_acts *a, float *predicted /* [B,n_target,out_dim] */, jepa_err *err);
+/* The same with context outputs too: all [B,n_context+n_target,out_dim], context first. */
+int pred_forward_all(const pred *e, queue *q, const pred_in *in, pred_acts *a, float *all, jepa_err *err);
+/* dpredicted is overwritten; dz [B,n_context,D] overwritten; weight gradients add, also to the mask token in use. */
+int pred_backward(const pred *e, queue *q, pred_acts *a, float *dpredicted, float *dz, jepa_err *err);
+#endif

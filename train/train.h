@@ -1,0 +1,89 @@
+/* train.h: pretraining: configuration, schedules, one step, the run loop.
+ *
+ *     train_cfg c; train_cfg_read(&c, "configs/tiny.yaml", sets, nsets, &err);
+ *     train *t; train_open(&t, &c, dev, &err);
+ *     train_run(t, "run", &hooks, &err);
+ *     train_close(&t);
+ *
+ * Follows V-JEPA 2 (2506.09985): EMA target encoder, several mask generators, |z-h|^p/p on layer-normed targets. */
+#ifndef JEPA_TRAIN_H
+#define JEPA_TRAIN_H
+#include "checkpoint/checkpoint.h"
+#include "encoder/encoder.h"
+#include "masking/masking.h"
+#include "predictor/predictor.h"
+#include "video/feed.h"
+
+/* ---- schedules (train/schedule.c; golden/schedules) ---- */
+typedef enum { SCHED_WARMUP_COSINE, SCHED_LINEAR_DECAY, SCHED_WSD } sched_kind;
+typedef struct sched_cfg {
+    sched_kind kind; double iterations_per_epoch, epochs, warmup_epochs, anneal_epochs;
+    double start_lr, lr, final_lr, weight_decay, final_weight_decay, ipe_scale, ema_start, ema_end;
+} sched_cfg;
+/* step: 1 = first. lr and weight decay use the incremented counter, the momentum the count before (published). */
+void sched_at(const sched_cfg *c, int64_t step, double *lr, double *wd, double *ema);
+
+/* ---- configuration (train/config.c): the published YAML ---- */
+enum { MAX_GENERATORS = 8, MAX_DATASETS = 64 };
+typedef struct train_cfg {
+    enc_cfg enc; pred_cfg pred; char model_name[64];
+    mask_cfg mask[MAX_GENERATORS]; int n_masks;
+    sched_cfg sched; double loss_exp, beta1, beta2, adam_eps, init_sd, clip_grad;
+    char *datasets[MAX_DATASETS]; double dataset_weight[MAX_DATASETS]; int n_datasets, has_weights;
+    feed_cfg feed;                 /* batch = mask group; accumulate = global batch / batch */
+    int accumulate;                /* mask groups per step: nodes·tasks_per_node of the YAML */
+    int64_t steps;                 /* iterations of the run: ipe·epochs, ipe 0 in the file: from the data */
+    int save_every;                /* steps between checkpoints */
+    int log_every, monitor_every, keep_last;
+    uint64_t seed;
+    char folder[512]; char config_path[512];
+    recompute recompute_level;
+    struct yaml *resolved;         /* what is written as config.yaml */
+    char notes[2048];              /* "mem_per_gpu: read, not used" lines */
+} train_cfg;
+void train_cfg_defaults(train_cfg *c);
+/* sets: "section.key=value". Unknown keys are JEPA_E_MODEL with their line; known keys with values we do not support are refused. */
+int train_cfg_read(train_cfg *c, const char *path, const char *const *sets, int n_sets, jepa_err *err);
+void train_cfg_free(train_cfg *c);
+
+/* ---- one step (train/step.c) ---- */
+typedef struct train_batch { /* one mask group, host memory */
+    int batch, frames, height, width;
+    const void *x; dtype type;                 /* T_U8 [B,T,H,W,3] or T_F32 [B,3,T,H,W] */
+    int n_gen; const mask_set *const *masks;   /* one per generator; index lists */
+} train_batch;
+typedef struct train_numbers { double loss, gen_loss[MAX_GENERATORS], grad_norm, grad_norm_enc, grad_norm_pred, lr, wd, ema; int64_t step; int finite; const char *bad_term; } train_numbers;
+typedef struct train train;
+int train_open(train **out, const train_cfg *c, dev *d, jepa_err *err);
+void train_close(train **t);
+int train_init(train *t, jepa_err *err);                       /* published initialisation; target = copy of encoder */
+/* Gradients of n mask groups added up (mean over groups and generators), then AdamW and EMA. Not finite: nothing is updated, numbers->finite = 0. */
+int train_step(train *t, const train_batch *group, int n, train_numbers *numbers, jepa_err *err);
+int train_gradients(train *t, const train_batch *group, int n, train_numbers *numbers, jepa_err *err); /* the first half */
+int train_update(train *t, train_numbers *numbers, jepa_err *err);                                     /* the second */
+params *train_params(train *t);         /* encoder.*, predictor.* with grad, m, v */
+params *train_target(train *t);         /* target_encoder.* */
+int64_t train_step_count(const train *t);
+enc *train_encoder(train *t, int target); pred *train_predictor(train *t); queue *train_queue(train *t);
+void train_plan(const train *t, char *text, size_t size);      /* memory by part, a line each */
+
+/* ---- collapse figures (train/monitor.c) ---- */
+/* RankMe (2210.02885): exp of the entropy of the singular values of x [n,d], not centred. JEPA_E_USE when empty or not finite. */
+int rankme(const float *x, int64_t n, int64_t d, int64_t ld, double *rank, jepa_err *err);
+typedef struct monitor_numbers { double rank_tokens, rank_clips, std_tokens, std_clips; } monitor_numbers;
+int monitor_features(const float *tokens, int64_t clips, int64_t tokens_per_clip, int64_t d, monitor_numbers *out, jepa_err *err);
+
+/* ---- the run (train/run.c) ---- */
+typedef struct train_hooks {
+    int (*stop)(void *ctx);                                /* asked after each step; nonzero: finish, save, return JEPA_E_CANCELLED */
+    void (*line)(void *ctx, const char *text, int is_progress);   /* messages and the progress line */
+    void *ctx;
+} train_hooks;
+typedef struct train_run_opts { const char *out_dir; const char *resume /* "auto", "never", path */; const char *init /* model to start from, or NULL */;
+    int64_t max_steps /* 0: config */; int dry_run; int on_collapse /* 0 warn, 1 stop */; } train_run_opts;
+int train_run(const train_cfg *c, dev *d, const train_run_opts *o, const train_hooks *h, jepa_err *err);
+
+/* Linear (ridge) probe on features, as spec'd in docs/training.md: returns accuracy on the test rows. */
+int ridge_probe(const float *train_x, const int64_t *train_y, int64_t n_train, const float *test_x, const int64_t *test_y, int64_t n_test,
+                int64_t d, int classes, double *accuracy, double *lambda, jepa_err *err);
+#endif
