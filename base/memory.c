@@ -1,0 +1,57 @@
+/* memory.c: sizes that are checked before they size anything, aligned blocks, and the arena. */
+#include "base/base.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { ALIGN = 64 }; /* one cache line, and the widest vector load */
+
+int size_mul(size_t a, size_t b, size_t *out) { return __builtin_mul_overflow(a, b, out) ? JEPA_E_MEMORY : 0; }
+int size_add(size_t a, size_t b, size_t *out) { return __builtin_add_overflow(a, b, out) ? JEPA_E_MEMORY : 0; }
+
+void *mem_alloc(size_t n, size_t size) {
+    size_t bytes, padded;
+    if (size_mul(n, size, &bytes) || size_add(bytes, ALIGN - 1, &padded) || padded > PTRDIFF_MAX) return NULL;
+    padded = padded / ALIGN * ALIGN;
+    if (!padded) padded = ALIGN;
+    if (fault_point("alloc")) return NULL;
+    void *p = aligned_alloc(ALIGN, padded);
+    if (p) memset(p, 0, padded);
+    return p;
+}
+
+void mem_free(void *p) { free(p); }
+
+int arena_open(arena *a, size_t bytes, jepa_err *err) {
+    memset(a, 0, sizeof *a);
+    if (!bytes) return 0;
+    if (bytes > PTRDIFF_MAX - ALIGN) return err_set(err, JEPA_E_MEMORY, "an arena of %zu bytes cannot exist", bytes);
+    a->size = (bytes + ALIGN - 1) / ALIGN * ALIGN;
+    a->base = fault_point("alloc") ? NULL : aligned_alloc(ALIGN, a->size);
+    if (!a->base) {
+        a->size = 0;
+        return err_set(err, JEPA_E_MEMORY, "no memory for %.1f MiB of working space", (double)bytes / 1048576);
+    }
+    return 0;
+}
+
+void *arena_get(arena *a, size_t n, size_t size) {
+    size_t bytes, end;
+    if (a->overflow || size_mul(n, size, &bytes) || size_add(bytes, ALIGN - 1, &bytes) ||
+        size_add(a->used, bytes / ALIGN * ALIGN, &end) || (a->base && end > a->size)) {
+        a->overflow = 1;
+        return NULL;
+    }
+    void *p = a->base ? a->base + a->used : NULL;
+    a->used = end;
+    if (end > a->peak) a->peak = end;
+    return p;
+}
+
+size_t arena_mark(const arena *a) { return a->used; }
+void arena_reset(arena *a, size_t mark) { if (mark <= a->used) a->used = mark; }
+
+void arena_close(arena *a) {
+    free(a->base);
+    memset(a, 0, sizeof *a);
+}
