@@ -23,7 +23,11 @@ const pred_cfg *pred_config(const pred *e);
 int pred_pack(pred *e, queue *q, jepa_err *err);
 int pred_init(const pred *e, queue *q, double sd, uint64_t seed, jepa_err *err); /* mask tokens zero */
 
-typedef struct pred_shape { int64_t batch, context, target; int keep_for_backward; recompute level; } pred_shape;
+typedef struct pred_shape {
+    int64_t batch, context, target;  /* the largest of each */
+    int64_t rows;                    /* the largest context + target; 0: their sum */
+    int keep_for_backward; recompute level;
+} pred_shape;
 typedef struct pred_acts pred_acts;
 size_t pred_acts_bytes(const pred *e, const pred_shape *s);
 int pred_acts_open(pred_acts **out, const pred *e, dev *d, const pred_shape *s, jepa_err *err);

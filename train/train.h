@@ -65,7 +65,13 @@ params *train_params(train *t);         /* encoder.*, predictor.* with grad, m, 
 params *train_target(train *t);         /* target_encoder.* */
 int64_t train_step_count(const train *t);
 enc *train_encoder(train *t, int target); pred *train_predictor(train *t); queue *train_queue(train *t);
+int train_copy_target(train *t, jepa_err *err);                /* target = copy of encoder */
+void train_set_step(train *t, int64_t step);                   /* on resume */
+/* What the last group left behind: layer-normed target tokens (which 1) or context tokens of the last generator (which 0), on the device. JEPA_E_END: none yet. */
+int train_features(const train *t, int which, const float **tokens, int64_t *clips, int64_t *per_clip, int64_t *d);
 void train_plan(const train *t, char *text, size_t size);      /* memory by part, a line each */
+
+void train_model_cfg(const train_cfg *c, model_cfg *m);         /* what a checkpoint of this run says of itself */
 
 /* ---- collapse figures (train/monitor.c) ---- */
 /* RankMe (2210.02885): exp of the entropy of the singular values of x [n,d], not centred. JEPA_E_USE when empty or not finite. */

@@ -1,0 +1,326 @@
+/* step.c: one training step: targets, context, prediction, loss, backward, AdamW, EMA.
+ *
+ * A step adds up the gradients of its mask groups; within a group each mask generator runs forward and backward by itself, so that one
+ * set of activations serves all of them. Follows V-JEPA 2 (2506.09985); golden/train-step-vjepa2 is the truth it is held to. */
+#include "train/train.h"
+#include "compute/ops.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct train {
+    train_cfg cfg;
+    dev *d;
+    queue *q;
+    params p, tp;               /* trained: encoder.*, predictor.*; followed: target_encoder.* */
+    enc *encoder, *target;
+    pred *predictor;
+    int64_t enc_elements;       /* where predictor.* begins in p's arrays */
+    unsigned char *touched;     /* per parameter: got a gradient in this step (mask tokens may not) */
+    int64_t step;               /* steps taken */
+
+    /* working memory, planned for one shape */
+    int64_t batch, frames, height, width, tokens;
+    enc_acts *enc_a, *tgt_a;
+    pred_acts *pred_a;
+    buf x, keep, all, h, z, dz, out, loss;
+    size_t x_bytes;
+    int64_t seen_context;       /* rows of z that the last group left behind, for the monitor */
+};
+
+params *train_params(train *t) { return &t->p; }
+params *train_target(train *t) { return &t->tp; }
+int64_t train_step_count(const train *t) { return t->step; }
+void train_set_step(train *t, int64_t step) { t->step = step; }
+enc *train_encoder(train *t, int target) { return target ? t->target : t->encoder; }
+pred *train_predictor(train *t) { return t->predictor; }
+queue *train_queue(train *t) { return t->q; }
+
+int train_features(const train *t, int which, const float **tokens, int64_t *clips, int64_t *per_clip, int64_t *d) {
+    *clips = t->batch;
+    *d = t->cfg.enc.embed_dim;
+    *per_clip = which ? t->tokens : t->seen_context;
+    *tokens = which ? t->all.p : t->z.p;
+    return *per_clip > 0 ? 0 : JEPA_E_END;
+}
+
+static void close_workspace(train *t) {
+    enc_acts_close(&t->enc_a);
+    enc_acts_close(&t->tgt_a);
+    pred_acts_close(&t->pred_a);
+    buf *const b[] = {&t->x, &t->keep, &t->all, &t->h, &t->z, &t->dz, &t->out, &t->loss};
+    for (size_t i = 0; i < sizeof b / sizeof *b; i++) buf_free(b[i]);
+    t->batch = t->frames = t->height = t->width = t->tokens = t->seen_context = 0;
+}
+
+static enc_shape context_shape(const train *t, int64_t batch, int64_t frames, int64_t height, int64_t width) {
+    return (enc_shape){.batch = batch, .frames = frames, .height = height, .width = width, .keep_for_backward = 1, .level = t->cfg.recompute_level};
+}
+/* Context and target rows are disjoint, so together they are at most all tokens. */
+static pred_shape predictor_shape(const train *t, int64_t batch, int64_t tokens) {
+    return (pred_shape){.batch = batch, .context = tokens, .target = tokens, .rows = tokens, .keep_for_backward = 1, .level = t->cfg.recompute_level};
+}
+
+static int open_workspace(train *t, int64_t batch, int64_t frames, int64_t height, int64_t width, jepa_err *err) {
+    if (t->tokens && batch <= t->batch && frames == t->frames && height == t->height && width == t->width) return 0;
+    close_workspace(t);
+    int64_t n = enc_tokens(&t->cfg.enc, frames, height, width), d = t->cfg.enc.embed_dim;
+    if (n < 2)
+        return err_set(err, JEPA_E_MODEL, "clips of %lld frames of %lldx%lld give %lld tokens; masks need at least 2", (long long)frames,
+                       (long long)height, (long long)width, (long long)(n < 0 ? 0 : n));
+    enc_shape s = context_shape(t, batch, frames, height, width), full = s;
+    full.keep_for_backward = 0;
+    pred_shape ps = predictor_shape(t, batch, n);
+    size_t row, x;
+    int rc = JEPA_E_MEMORY;
+    if (size_mul((size_t)batch, (size_t)n, &row) || size_mul(row, (size_t)d * sizeof(float), &row) ||
+        size_mul((size_t)batch * 3, (size_t)frames, &x) || size_mul(x, (size_t)height, &x) || size_mul(x, (size_t)width * sizeof(float), &x)) {
+        err_set(err, rc, "the batch of %lld clips of %lld tokens overflows", (long long)batch, (long long)n);
+        goto fail;
+    }
+    if ((rc = enc_acts_open(&t->enc_a, t->encoder, t->d, &s, err)) < 0 || (rc = enc_acts_open(&t->tgt_a, t->target, t->d, &full, err)) < 0 ||
+        (rc = pred_acts_open(&t->pred_a, t->predictor, t->d, &ps, err)) < 0 || (rc = buf_new(&t->x, t->d, x, err)) < 0 ||
+        (rc = buf_new(&t->keep, t->d, (size_t)(batch * n) * sizeof(int32_t), err)) < 0 || (rc = buf_new(&t->all, t->d, row, err)) < 0 ||
+        (rc = buf_new(&t->h, t->d, row, err)) < 0 || (rc = buf_new(&t->z, t->d, row, err)) < 0 || (rc = buf_new(&t->dz, t->d, row, err)) < 0 ||
+        (rc = buf_new(&t->out, t->d, row, err)) < 0 || (rc = buf_new(&t->loss, t->d, 4 * sizeof(double), err)) < 0)
+        goto fail;
+    t->x_bytes = x;
+    t->batch = batch, t->frames = frames, t->height = height, t->width = width, t->tokens = n;
+    return 0;
+fail:
+    close_workspace(t);
+    return rc;
+}
+
+void train_plan(const train *t, char *text, size_t size) {
+    const train_cfg *c = &t->cfg;
+    int64_t n = enc_tokens(&c->enc, c->enc.num_frames, c->enc.img_height, c->enc.img_width);
+    enc_shape s = context_shape(t, c->feed.batch, c->enc.num_frames, c->enc.img_height, c->enc.img_width), full = s;
+    full.keep_for_backward = 0;
+    pred_shape ps = predictor_shape(t, c->feed.batch, n);
+    const double mib = 1048576;
+    double w = (double)t->p.total * 4 / mib, tw = (double)t->tp.total * 4 / mib, rows = (double)c->feed.batch * (double)n * c->enc.embed_dim * 4 / mib;
+    double ea = (double)enc_acts_bytes(t->encoder, &s) / mib, ta = (double)enc_acts_bytes(t->target, &full) / mib,
+           pa = (double)pred_acts_bytes(t->predictor, &ps) / mib, batch = (double)t->x_bytes / mib + 5 * rows;
+    snprintf(text, size,
+             "parameters, gradients, moments %10.1f MiB\ntarget encoder                 %10.1f MiB\ncontext activations            %10.1f MiB\n"
+             "target encoder's working set   %10.1f MiB\npredictor activations          %10.1f MiB\nclips, tokens, gradients       %10.1f MiB\n"
+             "together                       %10.1f MiB\n",
+             4 * w, tw, ea, ta, pa, batch, 4 * w + tw + ea + ta + pa + batch);
+}
+
+int train_open(train **out, const train_cfg *c, dev *d, jepa_err *err) {
+    *out = NULL;
+    train *t = mem_alloc(1, sizeof *t);
+    if (!t) return err_set(err, JEPA_E_MEMORY, "no memory for the trainer");
+    t->cfg = *c;
+    t->d = d;
+    int rc;
+    if ((rc = enc_cfg_check(&c->enc, err)) < 0 || (rc = pred_cfg_check(&c->pred, err)) < 0) goto fail;
+    if (c->pred.embed_dim != c->enc.embed_dim || c->pred.out_dim != c->enc.embed_dim) {
+        rc = err_set(err, JEPA_E_MODEL, "the predictor reads %d and writes %d channels, the encoder has %d", c->pred.embed_dim, c->pred.out_dim, c->enc.embed_dim);
+        goto fail;
+    }
+    if ((rc = queue_open(&t->q, d, err)) < 0 || (rc = enc_open(&t->encoder, &c->enc, &t->p, "encoder.", err)) < 0) goto fail;
+    int n_enc = t->p.n;
+    if ((rc = pred_open(&t->predictor, &c->pred, &t->p, "predictor.", err)) < 0 ||
+        (rc = enc_open(&t->target, &c->enc, &t->tp, "target_encoder.", err)) < 0 || (rc = params_alloc(&t->p, d, PARAMS_GRAD | PARAMS_MOMENTS, err)) < 0 ||
+        (rc = params_alloc(&t->tp, d, 0, err)) < 0)
+        goto fail;
+    t->enc_elements = t->p.item[n_enc].offset;
+    /* EMA runs over both flat arrays at once: the encoder comes first in p, laid out as the target's list is. */
+    int same = t->tp.n == n_enc && t->tp.total == t->enc_elements;
+    for (int i = 0; same && i < n_enc; i++) same = t->p.item[i].offset == t->tp.item[i].offset && t->p.item[i].count == t->tp.item[i].count;
+    if (!same) {
+        rc = err_set(err, JEPA_E_MODEL, "encoder and target encoder are laid out differently");
+        goto fail;
+    }
+    if (!(t->touched = mem_alloc((size_t)t->p.n, 1))) {
+        rc = err_set(err, JEPA_E_MEMORY, "no memory for the trainer");
+        goto fail;
+    }
+    if ((rc = open_workspace(t, c->feed.batch, c->enc.num_frames, c->enc.img_height, c->enc.img_width, err)) < 0) goto fail;
+    *out = t;
+    return 0;
+fail:
+    train_close(&t);
+    return rc;
+}
+
+void train_close(train **tp) {
+    train *t = *tp;
+    if (!t) return;
+    close_workspace(t);
+    enc_close(&t->encoder);
+    enc_close(&t->target);
+    pred_close(&t->predictor);
+    params_close(&t->p);
+    params_close(&t->tp);
+    queue_close(&t->q);
+    mem_free(t->touched);
+    mem_free(t);
+    *tp = NULL;
+}
+
+int train_copy_target(train *t, jepa_err *err) {
+    const op_ema a = {.n = t->tp.total, .target = t->tp.value.p, .source = t->p.value.p, .momentum = 0};
+    int rc = dev_ops(t->d)->ema(t->q, &a);
+    return rc < 0 ? err_set(err, rc, "the target encoder could not be copied") : queue_wait(t->q, err);
+}
+
+int train_init(train *t, jepa_err *err) {
+    int rc;
+    if ((rc = enc_init(t->encoder, t->q, t->cfg.init_sd, t->cfg.seed, err)) < 0 ||
+        (rc = pred_init(t->predictor, t->q, t->cfg.init_sd, t->cfg.seed + 1, err)) < 0)
+        return rc;
+    return train_copy_target(t, err);
+}
+
+static int check_batch(const train *t, const train_batch *b, jepa_err *err) {
+    if (b->batch < 1 || b->n_gen < 1 || b->n_gen > MAX_GENERATORS || !b->x || !b->masks)
+        return err_set(err, JEPA_E_USE, "a batch needs clips and between 1 and %d mask generators (%d clips, %d generators)", MAX_GENERATORS, b->batch, b->n_gen);
+    int64_t n = enc_tokens(&t->cfg.enc, b->frames, b->height, b->width);
+    for (int g = 0; g < b->n_gen; g++) {
+        const mask_set *m = b->masks[g];
+        if (m->batch != b->batch || m->n_context < 1 || m->n_target < 1 || m->num_targets != 1 || (int64_t)m->n_context + m->n_target > n)
+            return err_set(err, JEPA_E_USE, "mask generator %d: %d context and %d target tokens for %d clips do not fit a batch of %d clips of %lld tokens",
+                           g, m->n_context, m->n_target, m->batch, b->batch, (long long)n);
+        int64_t nc = (int64_t)m->batch * m->n_context, nt = (int64_t)m->batch * m->n_target;
+        for (int64_t i = 0; i < nc + nt; i++) {
+            int32_t v = i < nc ? m->context[i] : m->target[i - nc];
+            if (v < 0 || v >= n) return err_set(err, JEPA_E_USE, "mask generator %d: token %d lies outside 0 … %lld", g, v, (long long)n - 1);
+        }
+    }
+    return 0;
+}
+
+/* Targets of the whole group: the EMA encoder on all tokens, each normalised by itself (eps 1e-5, PyTorch's default). Left in t->all. */
+static int targets(train *t, const train_batch *b, jepa_err *err) {
+    int64_t d = t->cfg.enc.embed_dim;
+    const enc_in in = {.batch = b->batch, .frames = b->frames, .height = b->height, .width = b->width, .x = t->x.p, .type = b->type};
+    int rc = enc_forward(t->target, t->q, &in, t->tgt_a, t->all.p, err);
+    if (rc < 0) return rc;
+    const op_layernorm ln = {.rows = b->batch * t->tokens, .d = d, .eps = 1e-5, .x = t->all.p, .y = t->all.p};
+    if ((rc = dev_ops(t->d)->layernorm(t->q, &ln)) < 0) return err_set(err, rc, "targets could not be normalised");
+    return 0;
+}
+
+/* One generator: context forward, prediction, loss and its gradient, both backward. scale: this generator's weight in the step's loss. */
+static int generator(train *t, const train_batch *b, const mask_set *m, double scale, double *loss, jepa_err *err) {
+    const ops *o = dev_ops(t->d);
+    int64_t d = t->cfg.enc.embed_dim, nt = (int64_t)b->batch * m->n_target;
+    const int64_t p = t->cfg.enc.patch_size;
+    int rc;
+    if ((rc = buf_put(t->q, t->keep.p, m->context, (size_t)b->batch * (size_t)m->n_context * sizeof(int32_t), err)) < 0) return rc;
+    const enc_in in = {.batch = b->batch, .frames = b->frames, .height = b->height, .width = b->width, .x = t->x.p, .type = b->type,
+                       .keep = t->keep.p, .keep_host = m->context, .n_keep = m->n_context};
+    if ((rc = enc_forward(t->encoder, t->q, &in, t->enc_a, t->z.p, err)) < 0) return rc;
+    t->seen_context = m->n_context;
+    const pred_in pi = {.batch = b->batch, .n_context = m->n_context, .n_target = m->n_target, .z = t->z.p, .context = m->context, .target = m->target,
+                        .grid = {.frames = b->frames / t->cfg.enc.tubelet_size, .rows = b->height / p, .cols = b->width / p},
+                        .mask_token = 0}; /* one clip length: both generators use token 0 (published: the index counts clip-length groups) */
+    if ((rc = pred_forward(t->predictor, t->q, &pi, t->pred_a, t->out.p, err)) < 0) return rc;
+
+    /* keep holds the context indices, which backward still reads: target indices go behind them */
+    int32_t *ti = (int32_t *)t->keep.p + (int64_t)b->batch * m->n_context;
+    if ((rc = buf_put(t->q, ti, m->target, (size_t)nt * sizeof(int32_t), err)) < 0) return rc;
+    const op_rows gather = {.batch = b->batch, .n_src = t->tokens, .n_dst = m->n_target, .d = d, .src = t->all.p, .dst = t->h.p, .index = ti};
+    const op_loss l = {.rows = nt, .d = d, .kind = LOSS_POWER, .p = t->cfg.loss_exp, .scale = scale / ((double)nt * (double)d), .z = t->out.p, .h = t->h.p,
+                       .dz = t->out.p, .loss = t->loss.p};
+    if ((rc = o->zero(t->q, t->loss.p, sizeof(double))) < 0 || (rc = o->gather_rows(t->q, &gather)) < 0 || (rc = o->loss(t->q, &l)) < 0)
+        return err_set(err, rc, "the loss could not be computed");
+    if ((rc = buf_get(t->q, loss, t->loss.p, sizeof *loss, err)) < 0) return rc;
+    if ((rc = pred_backward(t->predictor, t->q, t->pred_a, t->out.p, t->dz.p, err)) < 0) return rc;
+    return enc_backward(t->encoder, t->q, t->enc_a, t->dz.p, err);
+}
+
+static void mark_touched(train *t) {
+    char token[64];
+    snprintf(token, sizeof token, "predictor.mask_tokens.%d", 0);
+    for (int i = 0; i < t->p.n; i++)
+        t->touched[i] = strncmp(t->p.item[i].name, "predictor.mask_tokens.", 22) != 0 || !strcmp(t->p.item[i].name, token);
+}
+
+int train_gradients(train *t, const train_batch *group, int n, train_numbers *num, jepa_err *err) {
+    const ops *o = dev_ops(t->d);
+    memset(num, 0, sizeof *num);
+    num->step = t->step + 1;
+    num->finite = 1;
+    if (n < 1) return err_set(err, JEPA_E_USE, "a step needs at least one mask group");
+    int rc;
+    for (int i = 0; i < n; i++)
+        if ((rc = check_batch(t, &group[i], err)) < 0 ||
+            (rc = open_workspace(t, group[i].batch, group[i].frames, group[i].height, group[i].width, err)) < 0)
+            return rc;
+    if ((rc = o->zero(t->q, t->p.grad.p, t->p.grad.bytes)) < 0) return err_set(err, rc, "gradients could not be cleared");
+    mark_touched(t);
+    for (int i = 0; i < n; i++) {
+        const train_batch *b = &group[i];
+        size_t bytes = (size_t)b->batch * 3 * (size_t)b->frames * (size_t)b->height * (size_t)b->width * dtype_size(b->type);
+        if ((rc = open_workspace(t, b->batch, b->frames, b->height, b->width, err)) < 0 || (rc = buf_put(t->q, t->x.p, b->x, bytes, err)) < 0 ||
+            (rc = targets(t, b, err)) < 0)
+            return rc;
+        for (int g = 0; g < b->n_gen; g++) {
+            double loss, weight = 1.0 / ((double)n * b->n_gen);
+            if ((rc = generator(t, b, b->masks[g], weight, &loss, err)) < 0) return rc;
+            num->loss += loss;
+            num->gen_loss[g] += loss * b->n_gen;
+        }
+    }
+    double sq[2] = {0, 0};
+    const float *grad = t->p.grad.p;
+    double *on = (double *)t->loss.p;
+    if ((rc = o->zero(t->q, on, 4 * sizeof(double))) < 0 ||
+        (rc = o->sqnorm(t->q, &(op_sqnorm){.n = t->enc_elements, .x = grad, .out = on + 1})) < 0 ||
+        (rc = o->sqnorm(t->q, &(op_sqnorm){.n = t->p.total - t->enc_elements, .x = grad + t->enc_elements, .out = on + 2})) < 0)
+        return err_set(err, rc, "the gradient norm could not be computed");
+    if ((rc = buf_get(t->q, sq, on + 1, sizeof sq, err)) < 0) return rc;
+    num->grad_norm_enc = sqrt(sq[0]);
+    num->grad_norm_pred = sqrt(sq[1]);
+    num->grad_norm = sqrt(sq[0] + sq[1]);
+    if (!isfinite(num->loss)) num->finite = 0, num->bad_term = "the loss";
+    else if (!isfinite(sq[0])) num->finite = 0, num->bad_term = "the encoder's gradient";
+    else if (!isfinite(sq[1])) num->finite = 0, num->bad_term = "the predictor's gradient";
+    return 0;
+}
+
+/* Published for V-JEPA 1: encoder and predictor are clipped apart, once the 0-based epoch exceeds the warm-up. */
+static double clip_scale(const train *t, double norm) {
+    const train_cfg *c = &t->cfg;
+    double ipe = c->sched.iterations_per_epoch;
+    if (!(c->clip_grad > 0) || !(ipe >= 1) || floor((double)t->step / ipe) <= c->sched.warmup_epochs) return 1;
+    double s = c->clip_grad / (norm + 1e-6);
+    return s < 1 ? s : 1;
+}
+
+int train_update(train *t, train_numbers *num, jepa_err *err) {
+    const ops *o = dev_ops(t->d);
+    const train_cfg *c = &t->cfg;
+    sched_at(&c->sched, t->step + 1, &num->lr, &num->wd, &num->ema);
+    const double scale[2] = {clip_scale(t, num->grad_norm_enc), clip_scale(t, num->grad_norm_pred)};
+    int rc;
+    for (int i = 0; i < t->p.n; i++) {
+        const param *p = &t->p.item[i];
+        if (!t->touched[i]) continue; /* a token without a gradient is neither updated nor decayed, as in PyTorch */
+        const op_adamw a = {.n = p->count, .param = param_value(&t->p, i), .grad = param_grad(&t->p, i), .m = (float *)t->p.m.p + p->offset,
+                            .v = (float *)t->p.v.p + p->offset, .lr = num->lr, .wd = p->flags & PARAM_NO_DECAY ? 0 : num->wd, .beta1 = c->beta1,
+                            .beta2 = c->beta2, .eps = c->adam_eps, .grad_scale = scale[p->offset >= t->enc_elements], .step = t->step + 1};
+        if ((rc = o->adamw(t->q, &a)) < 0) return err_set(err, rc, "%s could not be updated", p->name);
+    }
+    const op_ema e = {.n = t->tp.total, .target = t->tp.value.p, .source = t->p.value.p, .momentum = num->ema};
+    if ((rc = o->ema(t->q, &e)) < 0) return err_set(err, rc, "the target encoder could not be updated");
+    if ((rc = queue_wait(t->q, err)) < 0) return rc;
+    num->step = ++t->step;
+    return 0;
+}
+
+int train_step(train *t, const train_batch *group, int n, train_numbers *num, jepa_err *err) {
+    int rc = train_gradients(t, group, n, num, err);
+    if (rc < 0 || !num->finite) {
+        if (rc == 0) sched_at(&t->cfg.sched, t->step + 1, &num->lr, &num->wd, &num->ema);
+        return rc;
+    }
+    return train_update(t, num, err);
+}
