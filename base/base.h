@@ -14,6 +14,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#ifndef JEPA_ERR_DEFINED /* the same lines stand in infer/jepa.h, which is installed alone; a test compares them */
+#define JEPA_ERR_DEFINED
 /* -2 … -7 are the program's exit codes with their sign turned (see cli/). */
 enum {
     JEPA_OK = 0,
@@ -35,6 +37,7 @@ typedef struct jepa_err {
     char text[512];  /* one line: what, where, why, what would help; no newline, no program name */
     char file[512];  /* the file it is about, or "" */
 } jepa_err;
+#endif
 
 /* Fills err (if not NULL) and returns code. The text is cut to one line; control bytes become '?'. */
 int err_set(jepa_err *err, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
