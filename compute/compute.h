@@ -65,6 +65,7 @@ typedef struct params {
     param *item; int n, cap;
     int64_t total;         /* elements, padding included (padding stays 0) */
     buf value, grad, m, v; /* float32 [total]; grad, m, v only where asked for */
+    int32_t *slot; int n_slots; /* params_find's hash table */
 } params;
 enum { PARAMS_GRAD = 1, PARAMS_MOMENTS = 2 };
 /* Adds one before params_alloc; returns its index or a negative code. rank <= 1 or a name ending in ".bias" sets PARAM_NO_DECAY. */

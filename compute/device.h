@@ -1,0 +1,48 @@
+/* device.h: what a device and a queue are inside compute/; no other folder includes it. */
+#ifndef JEPA_COMPUTE_DEVICE_H
+#define JEPA_COMPUTE_DEVICE_H
+#include "compute/ops.h"
+
+enum { /* instruction sets that kernels may use; each implies those above it */
+    CPU_AVX2 = 1,   /* AVX2 and FMA */
+    CPU_AVX512 = 2  /* AVX-512 F, BW, VL, DQ */
+};
+
+enum dev_kind { DEV_REF, DEV_CPU };
+
+struct dev {
+    enum dev_kind kind;
+    char name[16];
+    char describe[160];
+    int threads;
+    unsigned found; /* CPU_*: what the machine has */
+    unsigned flags; /* CPU_*: what the table below was filled for */
+    ops table;
+};
+
+struct queue {
+    dev *d;
+    void *scratch; size_t scratch_bytes;
+    void *cpu;                 /* the cpu back end's own state, made at its first need */
+    void (*cpu_close)(void *); /* frees it; called by queue_close when cpu is not NULL */
+};
+
+unsigned cpu_detect(void);
+
+/* compute/cpu/init.c: what the cpu back end's products come from, for dev_describe: "oneDNN 2.6.3", or "". */
+void cpu_library(char *text, size_t size);
+
+/* Every index[i] in [0, below): 0, else JEPA_E_USE. The gather, scatter and tubelet checks call it, so they read the list:
+ * a back end whose memory the host cannot read has to check inside its kernel instead. */
+int check_index(const int32_t *index, int64_t count, int64_t below);
+
+/* A stride of 0 means dense. */
+static inline int64_t stride_or(int64_t ld, int64_t dense)
+{
+    return ld ? ld : dense;
+}
+
+/* The default scale of attention. */
+double attention_scale(double scale, int64_t head_dim);
+
+#endif
