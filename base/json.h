@@ -3,7 +3,8 @@
  *     json *j; json_parse(&j, text, size, "config.json", &err);
  *     int64_t d; json_int(j, "hidden_size", 1, 65536, &d, &err);
  *
- * At most 64 levels deep, 256 MiB of text, numbers finite. An error names the file and byte. */
+ * At most 64 levels deep, 256 MiB of text, 4 million values; strict UTF-8, no duplicate keys, no \u0000, numbers finite, nothing after the
+ * value. Integers that fit int64_t are read exactly. An error names the file and byte. */
 #ifndef JEPA_JSON_H
 #define JEPA_JSON_H
 #include "base/base.h"
@@ -30,8 +31,9 @@ int json_bool(const json *v, int otherwise);
 int json_int(const json *object, const char *key, int64_t low, int64_t high, int64_t *out, jepa_err *err);
 int json_double(const json *object, const char *key, double low, double high, double *out, jepa_err *err);
 
-/* writing: text grown by pieces; jw_* keep commas and escapes right. */
-typedef struct json_writer { char *text; size_t size, cap; int failed, comma; } json_writer;
+/* writing: text grown by pieces; jw_* keep commas and escapes right. Starts as {0}; indent > 0: members on lines of their own, set that far in.
+ * failed: memory ran out, the text is not whole (and the caller reports it). */
+typedef struct json_writer { char *text; size_t size, cap; int failed, comma, indent, depth, lines; } json_writer;
 void jw_open(json_writer *w, const char *key, char bracket);  /* bracket '{' or '['; key NULL at top or in arrays */
 void jw_close(json_writer *w, char bracket);                  /* '}' or ']' */
 void jw_string(json_writer *w, const char *key, const char *value);
