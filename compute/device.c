@@ -6,29 +6,24 @@
 
 enum { MAX_THREADS = 1024 };
 
-unsigned cpu_detect(void)
-{
+unsigned cpu_detect(void) {
     unsigned f = 0;
 #if defined(__x86_64__) || defined(__i386__)
     __builtin_cpu_init();
-    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
-        f |= CPU_AVX2;
-    if ((f & CPU_AVX2) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq"))
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma")) f |= CPU_AVX2;
+    if ((f & CPU_AVX2) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
+        __builtin_cpu_supports("avx512dq"))
         f |= CPU_AVX512;
 #endif
     return f;
 }
 
-static const char *isa_text(unsigned flags)
-{
-    if (flags & CPU_AVX512)
-        return "avx512 kernels";
+static const char *isa_text(unsigned flags) {
+    if (flags & CPU_AVX512) return "avx512 kernels";
     return flags & CPU_AVX2 ? "avx2+fma kernels" : "portable kernels";
 }
 
-static void fill(dev *d)
-{
+static void fill(dev *d) {
     char library[64] = "";
     memset(&d->table, 0, sizeof d->table);
     ops_init_ref(&d->table);
@@ -38,17 +33,14 @@ static void fill(dev *d)
     }
     ops_init_cpu(&d->table, d->flags);
     cpu_library(library, sizeof library);
-    snprintf(d->describe, sizeof d->describe, "cpu: %s%s%s, %d thread%s", isa_text(d->flags), library[0] ? ", " : "", library,
-             d->threads, d->threads == 1 ? "" : "s");
+    snprintf(d->describe, sizeof d->describe, "cpu: %s%s%s, %d thread%s", isa_text(d->flags), library[0] ? ", " : "", library, d->threads,
+             d->threads == 1 ? "" : "s");
 }
 
-int dev_open(dev **out, const char *name, int threads, jepa_err *err)
-{
-    if (!out)
-        return err_set(err, JEPA_E_USE, "dev_open: no place for the result");
+int dev_open(dev **out, const char *name, int threads, jepa_err *err) {
+    if (!out) return err_set(err, JEPA_E_USE, "dev_open: no place for the result");
     *out = NULL;
-    if (!name)
-        return err_set(err, JEPA_E_USE, "dev_open: no device name; devices here: cpu, ref");
+    if (!name) return err_set(err, JEPA_E_USE, "dev_open: no device name; devices here: cpu, ref");
     if (threads < 0 || threads > MAX_THREADS)
         return err_set(err, JEPA_E_USE, "device %s: %d threads is outside 0 to %d (0: one per core)", name, threads, MAX_THREADS);
     enum dev_kind kind;
@@ -61,8 +53,7 @@ int dev_open(dev **out, const char *name, int threads, jepa_err *err)
     else
         return err_set(err, JEPA_E_DEVICE, "device %s: there is none of that name; devices here: cpu, ref", name);
     dev *d = mem_alloc(1, sizeof *d);
-    if (!d)
-        return err_set(err, JEPA_E_MEMORY, "device %s: no memory to open it", name);
+    if (!d) return err_set(err, JEPA_E_MEMORY, "device %s: no memory to open it", name);
     d->kind = kind;
     snprintf(d->name, sizeof d->name, "%s", name);
     d->threads = kind == DEV_REF ? 1 : threads ? threads : pool_cores();
@@ -73,10 +64,8 @@ int dev_open(dev **out, const char *name, int threads, jepa_err *err)
     return 0;
 }
 
-void dev_close(dev **d)
-{
-    if (!d)
-        return;
+void dev_close(dev **d) {
+    if (!d) return;
     mem_free(*d);
     *d = NULL;
 }
@@ -86,11 +75,9 @@ const char *dev_name(const dev *d) { return d->name; }
 const char *dev_describe(const dev *d) { return d->describe; }
 int dev_threads(const dev *d) { return d->threads; }
 
-int dev_limit_isa(dev *d, const char *isa, jepa_err *err)
-{
+int dev_limit_isa(dev *d, const char *isa, jepa_err *err) {
     unsigned want;
-    if (!d || !isa)
-        return err_set(err, JEPA_E_USE, "dev_limit_isa: no device or no instruction set named");
+    if (!d || !isa) return err_set(err, JEPA_E_USE, "dev_limit_isa: no device or no instruction set named");
     if (!strcmp(isa, "portable"))
         want = 0;
     else if (!strcmp(isa, "avx2"))
@@ -99,10 +86,8 @@ int dev_limit_isa(dev *d, const char *isa, jepa_err *err)
         want = CPU_AVX2 | CPU_AVX512;
     else
         return err_set(err, JEPA_E_USE, "instruction set %s: known are portable, avx2, avx512", isa);
-    if (want && d->kind == DEV_REF)
-        return err_set(err, JEPA_E_UNSUPPORTED, "device ref: it has portable C only, not %s", isa);
-    if ((d->found & want) != want)
-        return err_set(err, JEPA_E_UNSUPPORTED, "instruction set %s: this machine does not have it", isa);
+    if (want && d->kind == DEV_REF) return err_set(err, JEPA_E_UNSUPPORTED, "device ref: it has portable C only, not %s", isa);
+    if ((d->found & want) != want) return err_set(err, JEPA_E_UNSUPPORTED, "instruction set %s: this machine does not have it", isa);
     d->flags = want;
     fill(d);
     return 0;
@@ -110,30 +95,22 @@ int dev_limit_isa(dev *d, const char *isa, jepa_err *err)
 
 /* ---- queues ---- */
 
-int queue_open(queue **out, dev *d, jepa_err *err)
-{
-    if (!out || !d)
-        return err_set(err, JEPA_E_USE, "queue_open: no device or no place for the result");
+int queue_open(queue **out, dev *d, jepa_err *err) {
+    if (!out || !d) return err_set(err, JEPA_E_USE, "queue_open: no device or no place for the result");
     *out = mem_alloc(1, sizeof **out);
-    if (!*out)
-        return err_set(err, JEPA_E_MEMORY, "device %s: no memory for a queue", d->name);
+    if (!*out) return err_set(err, JEPA_E_MEMORY, "device %s: no memory for a queue", d->name);
     (*out)->d = d;
     return 0;
 }
 
-int queue_wait(queue *q, jepa_err *err)
-{
-    if (!q)
-        return err_set(err, JEPA_E_USE, "queue_wait: no queue");
+int queue_wait(queue *q, jepa_err *err) {
+    if (!q) return err_set(err, JEPA_E_USE, "queue_wait: no queue");
     return 0; /* here each operation is finished, and has reported, when it returns */
 }
 
-void queue_close(queue **q)
-{
-    if (!q || !*q)
-        return;
-    if ((*q)->cpu && (*q)->cpu_close)
-        (*q)->cpu_close((*q)->cpu);
+void queue_close(queue **q) {
+    if (!q || !*q) return;
+    if ((*q)->cpu && (*q)->cpu_close) (*q)->cpu_close((*q)->cpu);
     mem_free((*q)->scratch);
     mem_free(*q);
     *q = NULL;
@@ -141,10 +118,8 @@ void queue_close(queue **q)
 
 dev *queue_dev(const queue *q) { return q->d; }
 
-void *queue_scratch(queue *q, size_t bytes)
-{
-    if (bytes == 0)
-        bytes = 64;
+void *queue_scratch(queue *q, size_t bytes) {
+    if (bytes == 0) bytes = 64;
     if (bytes > q->scratch_bytes) {
         /* Half as much again, so that slowly growing requests do not allocate each time. */
         size_t want = bytes < SIZE_MAX / 2 ? bytes + bytes / 2 : bytes;
@@ -155,8 +130,7 @@ void *queue_scratch(queue *q, size_t bytes)
             want = bytes;
             q->scratch = mem_alloc(want, 1);
         }
-        if (!q->scratch)
-            return NULL;
+        if (!q->scratch) return NULL;
         q->scratch_bytes = want;
     }
     return q->scratch;
@@ -164,55 +138,40 @@ void *queue_scratch(queue *q, size_t bytes)
 
 /* ---- buffers ---- */
 
-int buf_new(buf *b, dev *d, size_t bytes, jepa_err *err)
-{
-    if (!b || !d)
-        return err_set(err, JEPA_E_USE, "buf_new: no device or no place for the result");
+int buf_new(buf *b, dev *d, size_t bytes, jepa_err *err) {
+    if (!b || !d) return err_set(err, JEPA_E_USE, "buf_new: no device or no place for the result");
     *b = (buf){0};
     b->p = mem_alloc(bytes ? bytes : 1, 1);
-    if (!b->p)
-        return err_set(err, JEPA_E_MEMORY, "device %s: no memory for a buffer of %.1f MiB", d->name, (double)bytes / 1048576.0);
+    if (!b->p) return err_set(err, JEPA_E_MEMORY, "device %s: no memory for a buffer of %.1f MiB", d->name, (double)bytes / 1048576.0);
     b->bytes = bytes;
     b->d = d;
     return 0;
 }
 
-static int copy(const char *what, queue *q, void *dst, const void *src, size_t bytes, jepa_err *err)
-{
-    if (!q || (bytes && (!dst || !src)))
-        return err_set(err, JEPA_E_USE, "%s: a pointer is missing", what);
-    if (bytes)
-        memcpy(dst, src, bytes);
+static int copy(const char *what, queue *q, void *dst, const void *src, size_t bytes, jepa_err *err) {
+    if (!q || (bytes && (!dst || !src))) return err_set(err, JEPA_E_USE, "%s: a pointer is missing", what);
+    if (bytes) memcpy(dst, src, bytes);
     return 0;
 }
 
-int buf_put(queue *q, void *dst, const void *host_src, size_t bytes, jepa_err *err)
-{
+int buf_put(queue *q, void *dst, const void *host_src, size_t bytes, jepa_err *err) {
     return copy("buf_put", q, dst, host_src, bytes, err);
 }
 
-int buf_get(queue *q, void *host_dst, const void *src, size_t bytes, jepa_err *err)
-{
+int buf_get(queue *q, void *host_dst, const void *src, size_t bytes, jepa_err *err) {
     return copy("buf_get", q, host_dst, src, bytes, err);
 }
 
-void buf_free(buf *b)
-{
-    if (!b)
-        return;
+void buf_free(buf *b) {
+    if (!b) return;
     mem_free(b->p);
     *b = (buf){0};
 }
 
-int64_t tensor_count(const tensor *t)
-{
+int64_t tensor_count(const tensor *t) {
     int64_t n = 1;
-    for (int i = 0; i < t->rank && i < 8; i++)
-        n *= t->dim[i];
+    for (int i = 0; i < t->rank && i < 8; i++) n *= t->dim[i];
     return n;
 }
 
-double attention_scale(double scale, int64_t head_dim)
-{
-    return scale != 0 ? scale : 1 / sqrt((double)head_dim);
-}
+double attention_scale(double scale, int64_t head_dim) { return scale != 0 ? scale : 1 / sqrt((double)head_dim); }

@@ -8,33 +8,26 @@ static const int64_t MAX_TOTAL = (int64_t)1 << 40; /* elements: 4 TiB of float32
 static uint32_t hash_of(const char *s) /* FNV-1a */
 {
     uint32_t h = 2166136261u;
-    for (; *s; s++)
-        h = (h ^ (unsigned char)*s) * 16777619u;
+    for (; *s; s++) h = (h ^ (unsigned char)*s) * 16777619u;
     return h;
 }
 
 /* Puts item i into the open-addressing table, whose size is a power of two and at least twice the items. */
-static void hash_put(params *p, int i)
-{
+static void hash_put(params *p, int i) {
     uint32_t mask = (uint32_t)p->n_slots - 1, k = hash_of(p->item[i].name) & mask;
-    while (p->slot[k])
-        k = (k + 1) & mask;
+    while (p->slot[k]) k = (k + 1) & mask;
     p->slot[k] = i + 1;
 }
 
-int params_find(const params *p, const char *name)
-{
-    if (!p || !name || !p->n_slots)
-        return -1;
+int params_find(const params *p, const char *name) {
+    if (!p || !name || !p->n_slots) return -1;
     uint32_t mask = (uint32_t)p->n_slots - 1;
     for (uint32_t k = hash_of(name) & mask; p->slot[k]; k = (k + 1) & mask)
-        if (!strcmp(p->item[p->slot[k] - 1].name, name))
-            return p->slot[k] - 1;
+        if (!strcmp(p->item[p->slot[k] - 1].name, name)) return p->slot[k] - 1;
     return -1;
 }
 
-static int grow(params *p, jepa_err *err)
-{
+static int grow(params *p, jepa_err *err) {
     int cap = p->cap ? 2 * p->cap : 64;
     param *item = mem_alloc((size_t)cap, sizeof *item);
     int32_t *slot = mem_alloc(2 * (size_t)cap, sizeof *slot);
@@ -43,44 +36,34 @@ static int grow(params *p, jepa_err *err)
         mem_free(slot);
         return err_set(err, JEPA_E_MEMORY, "parameter list: no memory for %d entries", cap);
     }
-    if (p->n)
-        memcpy(item, p->item, (size_t)p->n * sizeof *item);
+    if (p->n) memcpy(item, p->item, (size_t)p->n * sizeof *item);
     mem_free(p->item);
     mem_free(p->slot);
     p->item = item;
     p->slot = slot;
     p->cap = cap;
     p->n_slots = 2 * cap;
-    for (int i = 0; i < p->n; i++)
-        hash_put(p, i);
+    for (int i = 0; i < p->n; i++) hash_put(p, i);
     return 0;
 }
 
-static int ends_with(const char *s, const char *end)
-{
+static int ends_with(const char *s, const char *end) {
     size_t n = strlen(s), m = strlen(end);
     return n >= m && !strcmp(s + n - m, end);
 }
 
-int params_add(params *p, jepa_err *err, const char *name, int rank, const int64_t *dim)
-{
-    if (!p || !name || !name[0] || (rank > 0 && !dim))
-        return err_set(err, JEPA_E_USE, "parameter list: a name or a shape is missing");
+int params_add(params *p, jepa_err *err, const char *name, int rank, const int64_t *dim) {
+    if (!p || !name || !name[0] || (rank > 0 && !dim)) return err_set(err, JEPA_E_USE, "parameter list: a name or a shape is missing");
     if (strlen(name) >= sizeof p->item->name)
         return err_set(err, JEPA_E_USE, "parameter %.60s…: a name of %zu bytes does not fit; at most %zu", name, strlen(name),
                        sizeof p->item->name - 1);
-    if (rank < 0 || rank > 8)
-        return err_set(err, JEPA_E_USE, "parameter %s: rank %d is outside 0 to 8", name, rank);
-    if (p->value.p)
-        return err_set(err, JEPA_E_USE, "parameter %s: the list is already allocated; add before params_alloc", name);
-    if (params_find(p, name) >= 0)
-        return err_set(err, JEPA_E_USE, "parameter %s: there is one of that name already", name);
+    if (rank < 0 || rank > 8) return err_set(err, JEPA_E_USE, "parameter %s: rank %d is outside 0 to 8", name, rank);
+    if (p->value.p) return err_set(err, JEPA_E_USE, "parameter %s: the list is already allocated; add before params_alloc", name);
+    if (params_find(p, name) >= 0) return err_set(err, JEPA_E_USE, "parameter %s: there is one of that name already", name);
     int64_t count = 1;
     for (int i = 0; i < rank; i++) {
-        if (dim[i] < 1)
-            return err_set(err, JEPA_E_USE, "parameter %s: dimension %d is %lld; at least 1", name, i, (long long)dim[i]);
-        if (dim[i] > MAX_TOTAL / count)
-            return err_set(err, JEPA_E_MEMORY, "parameter %s: its shape has more than 2^40 elements", name);
+        if (dim[i] < 1) return err_set(err, JEPA_E_USE, "parameter %s: dimension %d is %lld; at least 1", name, i, (long long)dim[i]);
+        if (dim[i] > MAX_TOTAL / count) return err_set(err, JEPA_E_MEMORY, "parameter %s: its shape has more than 2^40 elements", name);
         count *= dim[i];
     }
     int64_t padded = (count + ALIGN - 1) / ALIGN * ALIGN;
@@ -90,15 +73,13 @@ int params_add(params *p, jepa_err *err, const char *name, int rank, const int64
         return err_set(err, JEPA_E_MEMORY, "parameter %s: the list already has %d entries, the most it takes", name, MAX_PARAMS);
     if (p->n == p->cap) {
         int rc = grow(p, err);
-        if (rc < 0)
-            return rc;
+        if (rc < 0) return rc;
     }
     param *a = &p->item[p->n];
     memset(a, 0, sizeof *a);
     memcpy(a->name, name, strlen(name));
     a->rank = rank;
-    if (rank)
-        memcpy(a->dim, dim, (size_t)rank * sizeof *dim);
+    if (rank) memcpy(a->dim, dim, (size_t)rank * sizeof *dim);
     a->count = count;
     a->offset = p->total;
     a->flags = rank <= 1 || ends_with(name, ".bias") ? PARAM_NO_DECAY : 0;
@@ -107,24 +88,16 @@ int params_add(params *p, jepa_err *err, const char *name, int rank, const int64
     return p->n++;
 }
 
-int params_alloc(params *p, dev *d, int what, jepa_err *err)
-{
-    if (!p || !d)
-        return err_set(err, JEPA_E_USE, "params_alloc: no list or no device");
-    if (p->value.p)
-        return err_set(err, JEPA_E_USE, "params_alloc: the list is already allocated");
+int params_alloc(params *p, dev *d, int what, jepa_err *err) {
+    if (!p || !d) return err_set(err, JEPA_E_USE, "params_alloc: no list or no device");
+    if (p->value.p) return err_set(err, JEPA_E_USE, "params_alloc: the list is already allocated");
     size_t bytes = 0;
     int rc = size_mul((size_t)p->total, sizeof(float), &bytes);
-    if (rc < 0)
-        err_set(err, rc, "parameter list: its size does not fit in memory");
-    if (rc == 0)
-        rc = buf_new(&p->value, d, bytes, err);
-    if (rc == 0 && (what & PARAMS_GRAD))
-        rc = buf_new(&p->grad, d, bytes, err);
-    if (rc == 0 && (what & PARAMS_MOMENTS))
-        rc = buf_new(&p->m, d, bytes, err);
-    if (rc == 0 && (what & PARAMS_MOMENTS))
-        rc = buf_new(&p->v, d, bytes, err);
+    if (rc < 0) err_set(err, rc, "parameter list: its size does not fit in memory");
+    if (rc == 0) rc = buf_new(&p->value, d, bytes, err);
+    if (rc == 0 && (what & PARAMS_GRAD)) rc = buf_new(&p->grad, d, bytes, err);
+    if (rc == 0 && (what & PARAMS_MOMENTS)) rc = buf_new(&p->m, d, bytes, err);
+    if (rc == 0 && (what & PARAMS_MOMENTS)) rc = buf_new(&p->v, d, bytes, err);
     if (rc < 0) {
         buf_free(&p->value);
         buf_free(&p->grad);
@@ -135,20 +108,14 @@ int params_alloc(params *p, dev *d, int what, jepa_err *err)
     return 0;
 }
 
-float *param_value(const params *p, int i)
-{
+float *param_value(const params *p, int i) {
     return p && p->value.p && i >= 0 && i < p->n ? (float *)p->value.p + p->item[i].offset : NULL;
 }
 
-float *param_grad(const params *p, int i)
-{
-    return p && p->grad.p && i >= 0 && i < p->n ? (float *)p->grad.p + p->item[i].offset : NULL;
-}
+float *param_grad(const params *p, int i) { return p && p->grad.p && i >= 0 && i < p->n ? (float *)p->grad.p + p->item[i].offset : NULL; }
 
-void params_close(params *p)
-{
-    if (!p)
-        return;
+void params_close(params *p) {
+    if (!p) return;
     buf_free(&p->value);
     buf_free(&p->grad);
     buf_free(&p->m);

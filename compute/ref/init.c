@@ -1,8 +1,7 @@
 /* init.c: fills a table with the reference operations. */
 #include "compute/ref/ref.h"
 
-void ops_init_ref(ops *t)
-{
+void ops_init_ref(ops *t) {
     t->linear = ref_linear;
     t->linear_bwd = ref_linear_bwd;
     t->linear_pack = ref_linear_pack;

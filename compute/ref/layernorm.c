@@ -3,42 +3,32 @@
 #include <string.h>
 #include "compute/ref/ref.h"
 
-int ref_layernorm(queue *q, const op_layernorm *a)
-{
+int ref_layernorm(queue *q, const op_layernorm *a) {
     int rc = check_layernorm(a);
-    if (rc < 0)
-        return rc;
+    if (rc < 0) return rc;
     int64_t d = a->d, ldx = stride_or(a->ldx, d), ldy = stride_or(a->ldy, d);
     for (int64_t n = 0; n < a->rows; n++) {
         const float *x = a->x + n * ldx;
         float *y = a->y + n * ldy;
         double mean = 0, var = 0;
-        for (int64_t i = 0; i < d; i++)
-            mean += x[i];
+        for (int64_t i = 0; i < d; i++) mean += x[i];
         mean /= (double)d;
-        for (int64_t i = 0; i < d; i++)
-            var += (x[i] - mean) * (x[i] - mean);
+        for (int64_t i = 0; i < d; i++) var += (x[i] - mean) * (x[i] - mean);
         double rstd = 1 / sqrt(var / (double)d + a->eps);
-        for (int64_t i = 0; i < d; i++)
-            y[i] = (float)((x[i] - mean) * rstd * (a->w ? a->w[i] : 1) + (a->b ? a->b[i] : 0));
-        if (a->mean)
-            a->mean[n] = (float)mean;
-        if (a->rstd)
-            a->rstd[n] = (float)rstd;
+        for (int64_t i = 0; i < d; i++) y[i] = (float)((x[i] - mean) * rstd * (a->w ? a->w[i] : 1) + (a->b ? a->b[i] : 0));
+        if (a->mean) a->mean[n] = (float)mean;
+        if (a->rstd) a->rstd[n] = (float)rstd;
     }
     return 0;
 }
 
 /* With g = dy·w and xhat = (x - mean)·rstd: dx = rstd·(g - mean(g) - xhat·mean(g·xhat)). */
-int ref_layernorm_bwd(queue *q, const op_layernorm_bwd *a)
-{
+int ref_layernorm_bwd(queue *q, const op_layernorm_bwd *a) {
     int rc = check_layernorm_bwd(a);
-    if (rc < 0 || a->rows == 0)
-        return rc;
+    if (rc < 0 || a->rows == 0) return rc;
     int64_t d = a->d;
     double *dw = queue_scratch(q, 2 * (size_t)d * sizeof *dw);
-    if (!dw)
-        return JEPA_E_MEMORY;
+    if (!dw) return JEPA_E_MEMORY;
     double *db = dw + d;
     memset(dw, 0, 2 * (size_t)d * sizeof *dw);
     for (int64_t n = 0; n < a->rows; n++) {
@@ -61,10 +51,8 @@ int ref_layernorm_bwd(queue *q, const op_layernorm_bwd *a)
         }
     }
     for (int64_t i = 0; i < d; i++) {
-        if (a->dw)
-            a->dw[i] = (float)(a->dw[i] + dw[i]);
-        if (a->db)
-            a->db[i] = (float)(a->db[i] + db[i]);
+        if (a->dw) a->dw[i] = (float)(a->dw[i] + dw[i]);
+        if (a->db) a->db[i] = (float)(a->db[i] + db[i]);
     }
     return 0;
 }

@@ -3,11 +3,9 @@
 #include <string.h>
 #include "compute/ref/ref.h"
 
-int ref_adamw(queue *q, const op_adamw *a)
-{
+int ref_adamw(queue *q, const op_adamw *a) {
     int rc = check_adamw(a);
-    if (rc < 0)
-        return rc;
+    if (rc < 0) return rc;
     double bc1 = 1 - pow(a->beta1, (double)a->step), bc2 = 1 - pow(a->beta2, (double)a->step);
     for (int64_t i = 0; i < a->n; i++) {
         double g = a->grad[i] * a->grad_scale, w = a->param[i] * (1 - a->lr * a->wd);
@@ -20,53 +18,38 @@ int ref_adamw(queue *q, const op_adamw *a)
     return 0;
 }
 
-int ref_ema(queue *q, const op_ema *a)
-{
+int ref_ema(queue *q, const op_ema *a) {
     int rc = check_ema(a);
-    if (rc < 0)
-        return rc;
-    for (int64_t i = 0; i < a->n; i++)
-        a->target[i] = (float)(a->momentum * a->target[i] + (1 - a->momentum) * a->source[i]);
+    if (rc < 0) return rc;
+    for (int64_t i = 0; i < a->n; i++) a->target[i] = (float)(a->momentum * a->target[i] + (1 - a->momentum) * a->source[i]);
     return 0;
 }
 
-int ref_sqnorm(queue *q, const op_sqnorm *a)
-{
+int ref_sqnorm(queue *q, const op_sqnorm *a) {
     int rc = check_sqnorm(a);
-    if (rc < 0)
-        return rc;
+    if (rc < 0) return rc;
     double s = 0;
-    for (int64_t i = 0; i < a->n; i++)
-        s += (double)a->x[i] * a->x[i];
+    for (int64_t i = 0; i < a->n; i++) s += (double)a->x[i] * a->x[i];
     *a->out += s;
     return 0;
 }
 
-int ref_axpy(queue *q, const op_axpy *a)
-{
+int ref_axpy(queue *q, const op_axpy *a) {
     int rc = check_axpy(a);
-    if (rc < 0)
-        return rc;
-    for (int64_t i = 0; i < a->n; i++)
-        a->y[i] = (float)(a->y[i] + a->a * a->x[i]);
+    if (rc < 0) return rc;
+    for (int64_t i = 0; i < a->n; i++) a->y[i] = (float)(a->y[i] + a->a * a->x[i]);
     return 0;
 }
 
-int ref_scale(queue *q, const op_scale *a)
-{
+int ref_scale(queue *q, const op_scale *a) {
     int rc = check_scale(a);
-    if (rc < 0)
-        return rc;
-    for (int64_t i = 0; i < a->n; i++)
-        a->x[i] = (float)(a->a * a->x[i]);
+    if (rc < 0) return rc;
+    for (int64_t i = 0; i < a->n; i++) a->x[i] = (float)(a->a * a->x[i]);
     return 0;
 }
 
-int ref_zero(queue *q, void *p, size_t bytes)
-{
-    if (!p && bytes)
-        return JEPA_E_USE;
-    if (bytes)
-        memset(p, 0, bytes);
+int ref_zero(queue *q, void *p, size_t bytes) {
+    if (!p && bytes) return JEPA_E_USE;
+    if (bytes) memset(p, 0, bytes);
     return 0;
 }

@@ -2,11 +2,9 @@
 #include <math.h>
 #include "compute/ref/ref.h"
 
-int ref_rope_table(queue *q, const op_rope_table *a)
-{
+int ref_rope_table(queue *q, const op_rope_table *a) {
     int rc = check_rope_table(a);
-    if (rc < 0)
-        return rc;
+    if (rc < 0) return rc;
     int64_t half = a->head_dim / 3 / 2, d = 2 * half; /* channels that each axis owns; what is left stays as it is */
     for (int64_t n = 0; n < a->n; n++) {
         float *cos_row = a->cs + n * 2 * a->head_dim, *sin_row = cos_row + a->head_dim;
@@ -29,11 +27,9 @@ int ref_rope_table(queue *q, const op_rope_table *a)
 
 /* Each pair of channels is multiplied by [cos c, -sin c; sin c+1, cos c+1], or by its transpose. Where the two angles differ
  * (ROPE_TILED) that is not a rotation, so the transpose is not a turn by the negative angles. */
-int ref_rope(queue *q, const op_rope *a)
-{
+int ref_rope(queue *q, const op_rope *a) {
     int rc = check_rope(a);
-    if (rc < 0)
-        return rc;
+    if (rc < 0) return rc;
     int64_t dim = a->head_dim, ldx = stride_or(a->ldx, a->heads * dim);
     for (int64_t b = 0; b < a->batch; b++)
         for (int64_t i = 0; i < a->n; i++) {

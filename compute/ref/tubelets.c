@@ -2,8 +2,7 @@
 #include "compute/ref/ref.h"
 
 /* One value of the clip, normalised. */
-static double pixel(const op_tubelets *a, int64_t b, int64_t c, int64_t t, int64_t y, int64_t x)
-{
+static double pixel(const op_tubelets *a, int64_t b, int64_t c, int64_t t, int64_t y, int64_t x) {
     if (a->type == T_U8) {
         const uint8_t *u8 = a->x;
         double v = u8[(((b * a->frames + t) * a->height + y) * a->width + x) * a->channels + c] / 255.0;
@@ -14,11 +13,9 @@ static double pixel(const op_tubelets *a, int64_t b, int64_t c, int64_t t, int64
     return f32[(plane * a->height + y) * a->width + x];
 }
 
-int ref_tubelets(queue *q, const op_tubelets *a)
-{
+int ref_tubelets(queue *q, const op_tubelets *a) {
     int rc = check_tubelets(a);
-    if (rc < 0)
-        return rc;
+    if (rc < 0) return rc;
     int64_t rows = a->height / a->patch, cols = a->width / a->patch, all = a->frames / a->tubelet * rows * cols;
     int64_t n = a->keep ? a->n_keep : all;
     float *out = a->y;
@@ -30,8 +27,7 @@ int ref_tubelets(queue *q, const op_tubelets *a)
             for (int64_t c = 0; c < a->channels; c++)
                 for (int64_t t = 0; t < a->tubelet; t++)
                     for (int64_t y = 0; y < a->patch; y++)
-                        for (int64_t x = 0; x < a->patch; x++)
-                            *out++ = (float)pixel(a, b, c, t0 + t, y0 + y, x0 + x);
+                        for (int64_t x = 0; x < a->patch; x++) *out++ = (float)pixel(a, b, c, t0 + t, y0 + y, x0 + x);
         }
     return 0;
 }
