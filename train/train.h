@@ -22,6 +22,8 @@ typedef struct sched_cfg {
 } sched_cfg;
 /* step: 1 = first. lr and weight decay use the incremented counter, the momentum the count before (published). */
 void sched_at(const sched_cfg *c, int64_t step, double *lr, double *wd, double *ema);
+/* V-JEPA 2.1, weight of the context term: 0 before `start`, rises linearly, `lambda` from `end` on. iteration: 0 = first. */
+double sched_lambda(int64_t iteration, double lambda, int64_t start, int64_t end);
 
 /* ---- configuration (train/config.c): the published YAML ---- */
 enum { MAX_GENERATORS = 8, MAX_DATASETS = 64 };
