@@ -98,5 +98,6 @@ int vid_writer_open(vid_writer **out, const char *path, const vid_write_cfg *c, 
 int vid_writer_add(vid_writer *w, const uint8_t *rgb, jepa_err *err);
 int vid_writer_finish(vid_writer **w, jepa_err *err); /* completes path (written aside, renamed); on failure nothing is left */
 void vid_writer_abort(vid_writer **w);
+void video_quiet(void); /* FFmpeg prints nothing from then on, in the whole process: for programs, called once at the start */
 const char *video_libraries(void); /* "libavformat 59.27.100, …" */
 #endif

@@ -1,0 +1,81 @@
+/* vid.h: the inside of a vid, shared by the vid_*.c files only.
+ *
+ * Packets are numbered in the order the demuxer gives them ("ordinal"). A packet goes into the decoder with its ordinal as its pts, so a
+ * picture that comes out tells which packet it is, whatever the container's times are. order[] lists ordinals in display order. */
+#ifndef JEPA_VID_H
+#define JEPA_VID_H
+#include "video/video.h"
+
+#include <libavcodec/avcodec.h>
+#include <libavformat/avformat.h>
+#include <libavutil/avstring.h>
+#include <libavutil/pixdesc.h>
+
+enum {
+    VID_MAX_SIDE = 16384,
+    VID_MAX_PIXELS = 1 << 28,
+    VID_MAX_PACKETS = 1 << 24, /* 77 hours at 60 frames a second; 44 bytes each */
+    VID_SKIP = 256             /* up to so many packets are read past rather than sought over */
+};
+enum { VID_EOF = -1, VID_LOST = -2 }; /* instead of an ordinal: no more packets; the packets are not those of the index */
+
+typedef struct vid_packet {
+    int64_t pts, dts;
+    int32_t size;
+    int32_t at;             /* display position, or -1: never shown */
+    uint8_t key, hidden;    /* hidden: outside the edit list, or the codec says that it is not for showing */
+} vid_packet;
+
+struct vid {
+    char *path, *url;
+    vid_opts opts;
+    vid_info info;
+    image still;            /* where info.is_image */
+
+    AVFormatContext *fmt;
+    AVIOContext *io;
+    const AVInputFormat *format;
+    int stream;
+    AVRational time_base;
+    AVCodecContext *dec;
+    AVPacket *pkt;
+    AVFrame *frame;
+
+    vid_packet *packet;
+    int packets, cap;
+    int32_t *order;         /* [frames] ordinals in display order */
+    int64_t *time;          /* [frames] in time_base, never falling */
+    int frames;
+    int cut;                /* the file ends before what it promises */
+    int64_t last_duration;  /* of the last packet, in time_base */
+    int exact;              /* the order was found by decoding everything */
+
+    int next;               /* ordinal of the next packet read, -1: not known */
+    int have;               /* pkt holds packet `next` already */
+    int from;               /* the decoder was fed from this ordinal on without a gap; -1: nothing yet */
+    int drained;            /* it was told that no more comes */
+    int shown;              /* display position of the last picture out since then, -1: none */
+    int holds;              /* frame holds picture `shown` */
+    int no_seek;            /* seeking led astray once: from then on read from the start */
+    int64_t decoded;
+
+    struct SwsContext *sws;
+    int sws_w, sws_h, sws_fmt, sws_full, sws_matrix;
+    int stored_w, stored_h; /* of the coded picture; what every frame is brought to */
+    int swap, flip_x, flip_y; /* upright: out(x,y) = in(swap ? y,x : x,y), mirrored in the input's x and y */
+    uint8_t *line;          /* stored_h rows of `stride` bytes */
+    size_t stride;
+};
+
+int vid_demux(vid *v, jepa_err *err);   /* opens file, demuxer; finds the stream. Also for starting over */
+void vid_demux_close(vid *v);
+int vid_start_decoder(vid *v, jepa_err *err);
+int vid_index(vid *v, jepa_err *err);   /* reads all packets; fills packet, order, time, frames */
+int vid_recount(vid *v, int from, int low, int high, jepa_err *err); /* decodes from packet `from` on; display positions low … high become what came out */
+int vid_start_of(const vid *v, int f, int back); /* ordinal to decode from for frame f; back: so many keyframes earlier than needed */
+int vid_go(vid *v, int ordinal, jepa_err *err);  /* the next packet is this one, the decoder empty; VID_LOST when that fails */
+int vid_next_picture(vid *v);           /* ordinal of the picture now in frame, VID_EOF, VID_LOST */
+int vid_convert(vid *v, const AVFrame *frame, uint8_t *rgb, jepa_err *err);
+int vid_convert_open(vid *v, jepa_err *err);
+void vid_convert_close(vid *v);
+#endif

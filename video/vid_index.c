@@ -1,0 +1,205 @@
+/* vid_index.c: which frames a file has: all packets are read once, none is decoded.
+ *
+ * Display order is the order of the packets' times, edit lists respected (the demuxer marks what they leave out). That is exact for almost
+ * every file. Where it cannot be (no times on reordered frames, two frames at one time), everything is decoded once and the order is what
+ * came out; where only an end is in doubt (open first group, cut file), only that group is decoded. */
+#include "video/vid.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+static int grow(vid *v) {
+    int cap = v->cap ? v->cap * 2 : 1024;
+    vid_packet *p = mem_alloc((size_t)cap, sizeof *p);
+    if (!p) return -1;
+    if (v->packets) memcpy(p, v->packet, (size_t)v->packets * sizeof *p);
+    mem_free(v->packet);
+    v->packet = p;
+    v->cap = cap;
+    return 0;
+}
+
+static int add(vid *v, const AVPacket *k) {
+    if (v->packets == v->cap && grow(v) < 0) return -1;
+    vid_packet *p = &v->packet[v->packets++];
+    p->pts = k->pts;
+    p->dts = k->dts;
+    p->size = k->size;
+    p->key = k->flags & AV_PKT_FLAG_KEY ? 1 : 0;
+    /* VP8 keeps pictures that are only referred to in packets of their own: bit 4 says "show" */
+    int vp8_only_referred_to = v->dec->codec_id == AV_CODEC_ID_VP8 && k->size > 0 && !(k->data[0] & 0x10);
+    p->hidden = k->flags & AV_PKT_FLAG_DISCARD || k->size < 1 || vp8_only_referred_to;
+    p->at = -1;
+    if (k->duration > 0) v->last_duration = k->duration;
+    return 0;
+}
+
+static int read_all(vid *v, jepa_err *err) {
+    int rc, last_damaged = 0;
+    while ((rc = av_read_frame(v->fmt, v->pkt)) >= 0) {
+        int full = 0, mine = v->pkt->stream_index == v->stream;
+        if (mine) {
+            last_damaged = v->pkt->flags & AV_PKT_FLAG_CORRUPT;
+            full = v->packets == VID_MAX_PACKETS;
+            if (!full && (add(v, v->pkt) < 0 || fault_point("video.index"))) {
+                av_packet_unref(v->pkt);
+                return err_set_at(err, JEPA_E_MEMORY, v->path, -1, "%s: no memory for the index of its frames", v->path);
+            }
+        }
+        av_packet_unref(v->pkt);
+        if (full) return err_set_at(err, JEPA_E_INPUT, v->path, -1, "%s: more than %d frames", v->path, VID_MAX_PACKETS);
+    }
+    if (last_damaged && v->packets) v->packets--; /* half a picture is not a frame */
+    v->cut = last_damaged || rc != AVERROR_EOF;
+    v->next = -1;
+    return 0;
+}
+
+/* Frames that the container says it has, less those that an edit list leaves out; 0: it does not say. */
+static int64_t promise(const vid *v) {
+    AVStream *st = v->fmt->streams[v->stream];
+    if (!av_match_name("mov", v->format->name)) return st->nb_frames > 0 ? st->nb_frames : 0;
+    int64_t n = 0;
+    int entries = avformat_index_get_entries_count(st);
+    for (int i = 0; i < entries; i++) {
+        const AVIndexEntry *e = avformat_index_get_entry(st, i);
+        if (e && !(e->flags & AVINDEX_DISCARD_FRAME)) n++;
+    }
+    return n;
+}
+
+/* ---- order ---- */
+
+typedef struct stamp { int64_t pts; int32_t ordinal; } stamp;
+static int by_pts(const void *a, const void *b) {
+    const stamp *x = a, *y = b;
+    return x->pts != y->pts ? (x->pts < y->pts ? -1 : 1) : x->ordinal < y->ordinal ? -1 : 1;
+}
+static int by_value(const void *a, const void *b) {
+    int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+/* at[], time[] and the reorder delay from order[]. */
+static int settle(vid *v) {
+    double fps = av_q2d(v->fmt->streams[v->stream]->avg_frame_rate.den ? v->fmt->streams[v->stream]->avg_frame_rate : (AVRational){25, 1});
+    int have_pts = 1, have_dts = 1, rank = 0, delay = 0;
+    for (int i = 0; i < v->packets; i++) v->packet[i].at = -1;
+    for (int f = 0; f < v->frames; f++) {
+        const vid_packet *p = &v->packet[v->order[f]];
+        v->packet[v->order[f]].at = f;
+        if (p->pts == AV_NOPTS_VALUE) have_pts = 0;
+        if (p->dts == AV_NOPTS_VALUE) have_dts = 0;
+    }
+    for (int f = 0; f < v->frames; f++) {
+        const vid_packet *p = &v->packet[v->order[f]];
+        double guess = fps > 0 ? f / fps / av_q2d(v->time_base) : f;
+        v->time[f] = have_pts ? p->pts : have_dts ? p->dts : guess < 9e18 ? (int64_t)llround(guess) : INT64_MAX / 2;
+    }
+    if (!have_pts && have_dts) qsort(v->time, (size_t)v->frames, sizeof *v->time, by_value); /* the k-th frame shown has the k-th time */
+    for (int f = 1; f < v->frames; f++)
+        if (v->time[f] < v->time[f - 1]) v->time[f] = v->time[f - 1];
+    /* H.264 decoders guess how many frames to hold back and drop one when they guess too few: say it. It is the most frames that a frame
+     * can have before it in decode order and after it in display order. */
+    for (int i = 0; i < v->packets; i++) {
+        if (v->packet[i].at < 0) continue;
+        if (rank - v->packet[i].at > delay) delay = rank - v->packet[i].at;
+        rank++;
+    }
+    if (delay > 16) delay = 16;
+    if (delay > v->dec->has_b_frames) v->dec->has_b_frames = delay;
+    v->info.frames = v->frames;
+    return 0;
+}
+
+/* order[] by time; *doubt: it is not certain. */
+static int sort(vid *v, int *doubt) {
+    const AVCodecDescriptor *d = avcodec_descriptor_get(v->dec->codec_id);
+    int reorders = (!d || d->props & AV_CODEC_PROP_REORDER) && v->dec->has_b_frames > 0, no_pts = 0, n = 0, sorted = 1;
+    stamp *s = mem_alloc((size_t)v->packets + 1, sizeof *s);
+    v->order = mem_alloc((size_t)v->packets + 1, sizeof *v->order);
+    v->time = mem_alloc((size_t)v->packets + 1, sizeof *v->time);
+    if (!s || !v->order || !v->time) {
+        mem_free(s);
+        return -1;
+    }
+    for (int i = 0; i < v->packets; i++) {
+        if (v->packet[i].hidden) continue;
+        if (v->packet[i].pts == AV_NOPTS_VALUE) no_pts = 1;
+        s[n++] = (stamp){v->packet[i].pts, i};
+        if (n > 1 && s[n - 1].pts <= s[n - 2].pts) sorted = 0;
+    }
+    if (!no_pts && !sorted) qsort(s, (size_t)n, sizeof *s, by_pts);
+    *doubt = no_pts && reorders;
+    for (int f = 0; f < n; f++) {
+        v->order[f] = s[f].ordinal;
+        if (!no_pts && f && s[f].pts == s[f - 1].pts) *doubt = 1;
+    }
+    v->frames = n;
+    mem_free(s);
+    return settle(v);
+}
+
+int vid_recount(vid *v, int from, int low, int high, jepa_err *err) {
+    int n = 0, rc = JEPA_E_MEMORY, limit = v->frames;
+    int32_t *came = mem_alloc((size_t)v->packets + 1, sizeof *came);
+    uint8_t *seen = mem_alloc((size_t)v->packets + 1, 1);
+    if (!came || !seen) {
+        err_set_at(err, rc, v->path, -1, "%s: no memory for the index of its frames", v->path);
+        goto done;
+    }
+    int all = low == 0 && high >= limit - 1;
+    rc = vid_go(v, from, err);
+    while (rc == 0) {
+        int k = vid_next_picture(v);
+        if (k == VID_EOF) break;
+        if (k == VID_LOST) {
+            rc = err_set_at(err, JEPA_E_INPUT, v->path, -1, "%s: does not read the same twice; is it being written?", v->path);
+            break;
+        }
+        int at = v->packet[k].at;
+        if (!seen[k] && (all ? !v->packet[k].hidden : at >= low && at <= high)) came[n++] = k;
+        seen[k] = 1;
+        if (!all && at >= high) break;
+    }
+    if (rc == VID_LOST) rc = err_set_at(err, JEPA_E_INPUT, v->path, -1, "%s: its start cannot be found again", v->path);
+    if (rc < 0) goto done;
+    if (high > limit - 1) high = limit - 1;
+    memmove(v->order + low + n, v->order + high + 1, (size_t)(limit - 1 - high) * sizeof *v->order);
+    memcpy(v->order + low, came, (size_t)n * sizeof *came);
+    v->frames = low + n + (limit - 1 - high);
+    v->holds = 0;
+    v->from = -1; /* positions have changed: start again from a keyframe */
+    settle(v);
+done:
+    mem_free(came);
+    mem_free(seen);
+    return rc;
+}
+
+int vid_index(vid *v, jepa_err *err) {
+    int doubt = 0, rc = read_all(v, err);
+    if (rc < 0) return rc;
+    int64_t promised = promise(v);
+    if (sort(v, &doubt) < 0) return err_set_at(err, JEPA_E_MEMORY, v->path, -1, "%s: no memory for the index of its frames", v->path);
+    if ((rc = vid_start_decoder(v, err)) < 0) return rc;
+    if (promised > v->frames && v->packets < promised) v->cut = 1;
+    if (v->frames && doubt) {
+        rc = vid_recount(v, 0, 0, INT32_MAX, err);
+        v->exact = 1;
+    } else if (v->frames) {
+        int first = 0; /* the first keyframe that is shown; pictures before it may need what is not in the file */
+        while (first < v->packets && (!v->packet[first].key || v->packet[first].at < 0)) first++;
+        if (first < v->packets && v->packet[first].at > 0 && !v->packet[0].hidden) rc = vid_recount(v, 0, 0, v->packet[first].at, err);
+        if (rc == 0 && v->cut && v->frames) {
+            int from = vid_start_of(v, v->frames - 1, 0), low = v->packet[from].at < 0 ? 0 : v->packet[from].at;
+            rc = vid_recount(v, low ? from : 0, low, INT32_MAX, err);
+        }
+    }
+    if (rc < 0) return rc;
+    v->info.promised = v->cut && promised > v->frames ? promised : v->frames;
+    if (v->frames) return 0;
+    if (promised > 0) return err_set_at(err, JEPA_E_INPUT, v->path, -1, "%s: no frames: cut short (%lld promised)", v->path, (long long)promised);
+    return err_set_at(err, JEPA_E_INPUT, v->path, -1, "%s: no frames can be decoded", v->path);
+}
