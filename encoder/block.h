@@ -17,10 +17,13 @@ typedef struct block { /* indices into the params list */
 /* What backward needs of one block, and what it may compute again instead. */
 typedef enum { RECOMPUTE_NONE, RECOMPUTE_MLP /* norm and gelu outputs, fc1 */, RECOMPUTE_BLOCK /* all but the block's input */ } recompute;
 
-typedef struct block_acts { /* [n] rows of all batch items, n = batch·tokens; NULL where computed again */
-    float *x;                            /* [n,D] the residual stream as it enters */
+/* [n] rows of all batch items, n = batch·tokens. Three sets exist, and a run takes one or two of them:
+ * kept (one a block; NULL where backward computes again), work (one for all blocks: what kept lacks) and the smallest set of inference. */
+typedef struct block_acts {
+    float *x;                            /* [n,D] the residual stream as it enters; NULL: nothing is kept */
     float *ln1, *mean1, *rstd1, *qkv /* [n,3D], q and k rotated */, *att, *lse;
     float *mid, *ln2, *mean2, *rstd2, *pre, *act; /* mid: [n,D] the stream between the halves; pre, act [n,hidden] */
+    recompute level;
 } block_acts;
 
 typedef struct block_run { /* the shape of one call */
@@ -30,11 +33,26 @@ typedef struct block_run { /* the shape of one call */
 } block_run;
 
 int block_params(block *b, const block_cfg *c, params *p, const char *prefix, jepa_err *err);
-/* x [n,D] → y [n,D] (y may be x when acts keeps nothing); acts from block_acts_get. */
-int block_forward(queue *q, const block_cfg *c, const block *b, const params *p, const block_run *run, block_acts *a, const float *x, float *y);
-/* dx [n,D]: gradient of y on entry, of x on return. Weight gradients add into p->grad. scratch: block_scratch floats. */
-int block_backward(queue *q, const block_cfg *c, const block *b, params *p, const block_run *run, block_acts *a, float *dx, float *scratch);
-/* Cuts the activations of one block out of an arena (which may be measuring). kept: for backward; else the smallest working set, shared by all blocks. */
-int block_acts_get(block_acts *a, const block_cfg *c, int64_t batch, int64_t tokens, int kept, recompute level, arena *mem);
-size_t block_scratch(const block_cfg *c, int64_t batch, int64_t tokens, recompute level); /* floats that block_backward needs */
+/* Weights in the device's own layout, used only by forward passes that keep nothing; again after the weights change. */
+int block_pack(block *b, const block_cfg *c, queue *q, const params *p);
+void block_unpack(block *b, queue *q, const ops *o);
+/* Published initialisation of block `number` (1-based): see init.h. */
+int block_init(const block *b, queue *q, params *p, int number, double sd, uint64_t seed, jepa_err *err);
+
+/* x [n,D] → y [n,D]. Keeping: x is a->x, y another array. Inference: y may be x. */
+int block_forward(queue *q, const block_cfg *c, const block *b, const params *p, const block_run *run, const block_acts *a, const float *x,
+                  float *y);
+/* dx [n,D]: gradient of y on entry, of x on return. Weight gradients add into p->grad. scratch: block_scratch floats.
+ * Consumes a: act is overwritten, so one backward follows one forward. */
+int block_backward(queue *q, const block_cfg *c, const block *b, params *p, const block_run *run, const block_acts *a, float *dx,
+                   float *scratch);
+
+/* Cuts the activations of one block out of an arena (which may be measuring; mem->overflow tells).
+ * kept: what stays until backward at this level; else the smallest working set, shared by all blocks (level is not read). */
+void block_acts_get(block_acts *a, const block_cfg *c, int64_t batch, int64_t tokens, int kept, recompute level, arena *mem);
+/* What training at this level computes into but does not keep: one for all blocks. */
+void block_work_get(block_acts *work, const block_cfg *c, int64_t batch, int64_t tokens, recompute level, arena *mem);
+/* kept with its NULLs filled from work. */
+block_acts block_acts_join(const block_acts *kept, const block_acts *work);
+size_t block_scratch(const block_cfg *c, int64_t batch, int64_t tokens); /* floats that block_backward needs; 0: overflow */
 #endif

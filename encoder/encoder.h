@@ -29,15 +29,16 @@ typedef struct enc enc;
 int enc_open(enc **out, const enc_cfg *c, params *p, const char *prefix, jepa_err *err); /* p outlives the encoder */
 void enc_close(enc **e);
 const enc_cfg *enc_config(const enc *e);
-int enc_pack(enc *e, queue *q, jepa_err *err);   /* packs weights for inference; call again after they change */
+/* Packs weights for inference; call again after they change. Passes that keep activations for backward do not use the packed form. */
+int enc_pack(enc *e, queue *q, jepa_err *err);
 
 typedef struct enc_shape { /* what working memory is for: the largest of each */
     int64_t batch, frames, height, width;
-    int64_t tokens;              /* rows per item that enter the encoder: 0: all */
-    int keep_for_backward; recompute level;
+    int64_t tokens;              /* rows per item that enter the encoder; 0: all of frames x height x width */
+    int keep_for_backward; recompute level;   /* a call may have any shape as long as its batch·tokens fit */
 } enc_shape;
 typedef struct enc_acts enc_acts;
-size_t enc_acts_bytes(const enc *e, const enc_shape *s);            /* 0: overflow */
+size_t enc_acts_bytes(const enc *e, const enc_shape *s);            /* 0: overflow, or no such shape */
 int enc_acts_open(enc_acts **out, const enc *e, dev *d, const enc_shape *s, jepa_err *err); /* JEPA_E_MEMORY names the parts */
 void enc_acts_close(enc_acts **a);
 /* One line a part ("blocks kept 1.2 GiB") into text. */
@@ -47,16 +48,17 @@ typedef struct enc_in {
     int64_t batch, frames, height, width;
     const void *x; dtype type; int frames_first;  /* op_tubelets: T_F32 [B,C,T,H,W] or [B,T,C,H,W] (frames_first); T_U8 [B,T,H,W,C] */
     const int32_t *keep; int64_t n_keep;          /* [B,n_keep] context indices on the device, sorted or not; NULL: all tokens */
-    const int32_t *keep_host;                     /* the same indices in host memory (positions are computed there); may equal keep on a CPU */
+    const int32_t *keep_host;                     /* the same in host memory (positions are computed there); may equal keep on a CPU */
     int64_t split_rows, split_cols;               /* pos_grid; 0: the real grid */
     int hidden_n; const int *hidden_after;        /* also wanted: the stream after this many blocks (0: embeddings), ascending */
     float *const *hidden_out; int hidden_norm;    /* [n,D] each; hidden_norm: through the final norm */
 } enc_in;
 int64_t enc_tokens(const enc_cfg *c, int64_t frames, int64_t height, int64_t width); /* (T/t)·(H/p)·(W/p) */
-/* tokens [B, n, D], n = n_keep or all. */
+/* tokens [B, n, D], n = n_keep or all; NULL (inference only): run no further than the last hidden state wanted. Frames past a whole
+ * tubelet are dropped; fewer than a tubelet, or pixels that are not whole patches, are refused. Nothing of `in` is needed afterwards. */
 int enc_forward(const enc *e, queue *q, const enc_in *in, enc_acts *a, float *tokens, jepa_err *err);
-/* dtokens [B,n,D] is overwritten; weight gradients add. Needs an enc_forward with keep_for_backward on the same acts. */
+/* dtokens [B,n,D] is overwritten; weight gradients add. Needs an enc_forward with keep_for_backward on the same acts, which it uses up. */
 int enc_backward(const enc *e, queue *q, enc_acts *a, float *dtokens, jepa_err *err);
-/* Initialisation as published (see the family's papers): truncated normal sd, zero biases, attn.proj and mlp.fc2 of block i divided by √(2i). */
+/* Initialisation as published: truncated normal sd, zero biases, attn.proj and mlp.fc2 of block i divided by √(2i) (init.h). */
 int enc_init(const enc *e, queue *q, double sd, uint64_t seed, jepa_err *err);
 #endif

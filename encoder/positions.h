@@ -14,7 +14,8 @@ typedef enum {
 typedef struct pos_grid {
     int64_t frames, rows, cols;             /* the real token grid of the input */
     int64_t split_rows, split_cols;         /* by which an index is split; 0: rows, cols (the default, "grid").
-                                               "published" quirks: Hugging Face crop_size // patch for both; Meta's predictor grid_height for both */
+                                               "published" quirks: Hugging Face crop_size // patch for both;
+                                               Meta's predictor grid_height for both */
 } pos_grid;
 
 /* pos[n,3] = (frame, row, column) of index[i] (NULL: 0 … n-1). JEPA_E_USE when an index lies outside the grid. Host memory. */

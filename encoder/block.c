@@ -1,0 +1,373 @@
+/* block.c: one pre-norm transformer block: names of its weights, its activations, forward and backward. */
+#include "encoder/block.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* ---- weights ---- */
+
+static int add(params *p, jepa_err *err, const char *prefix, const char *name, int rank, int64_t d0, int64_t d1, int *index) {
+    char full[128];
+    int k = snprintf(full, sizeof full, "%s%s", prefix, name);
+    if (k < 0 || (size_t)k >= sizeof full) return err_set(err, JEPA_E_USE, "parameter name too long: %s%s", prefix, name);
+    int i = params_add(p, err, full, rank, (int64_t[]){d0, d1});
+    if (i < 0) return i;
+    *index = i;
+    return 0;
+}
+
+int block_params(block *b, const block_cfg *c, params *p, const char *prefix, jepa_err *err) {
+    const int64_t d = c->dim, h = c->hidden;
+    const struct {
+        const char *name;
+        int rank;
+        int64_t d0, d1;
+        int *index;
+    } list[] = {
+        {"norm1.weight", 1, d, 0, &b->norm1_w},    {"norm1.bias", 1, d, 0, &b->norm1_b},      {"attn.qkv.weight", 2, 3 * d, d, &b->qkv_w},
+        {"attn.qkv.bias", 1, 3 * d, 0, &b->qkv_b}, {"attn.proj.weight", 2, d, d, &b->proj_w}, {"attn.proj.bias", 1, d, 0, &b->proj_b},
+        {"norm2.weight", 1, d, 0, &b->norm2_w},    {"norm2.bias", 1, d, 0, &b->norm2_b},      {"mlp.fc1.weight", 2, h, d, &b->fc1_w},
+        {"mlp.fc1.bias", 1, h, 0, &b->fc1_b},      {"mlp.fc2.weight", 2, d, h, &b->fc2_w},    {"mlp.fc2.bias", 1, d, 0, &b->fc2_b},
+    };
+    for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
+        int rc = add(p, err, prefix, list[i].name, list[i].rank, list[i].d0, list[i].d1, list[i].index);
+        if (rc < 0) return rc;
+    }
+    return 0;
+}
+
+int block_pack(block *b, const block_cfg *c, queue *q, const params *p) {
+    const ops *o = dev_ops(queue_dev(q));
+    block_unpack(b, q, o);
+    int rc = o->linear_pack(q, &b->qkv_p, param_value(p, b->qkv_w), 3 * (int64_t)c->dim, c->dim);
+    if (!rc) rc = o->linear_pack(q, &b->proj_p, param_value(p, b->proj_w), c->dim, c->dim);
+    if (!rc) rc = o->linear_pack(q, &b->fc1_p, param_value(p, b->fc1_w), c->hidden, c->dim);
+    if (!rc) rc = o->linear_pack(q, &b->fc2_p, param_value(p, b->fc2_w), c->dim, c->hidden);
+    if (rc) block_unpack(b, q, o);
+    return rc;
+}
+
+void block_unpack(block *b, queue *q, const ops *o) {
+    packed **all[] = {&b->qkv_p, &b->proj_p, &b->fc1_p, &b->fc2_p};
+    for (int i = 0; i < 4; i++) {
+        if (*all[i]) o->linear_unpack(q, all[i]);
+        *all[i] = NULL;
+    }
+}
+
+/* ---- activations ---- */
+
+enum { F = sizeof(float) };
+
+/* rows·width floats; a size that does not fit marks the arena as overflown. */
+static float *floats(arena *mem, int64_t batch, int64_t tokens, int64_t width) {
+    size_t n, k;
+    if (batch < 0 || tokens < 0 || width < 0 || size_mul((size_t)batch, (size_t)tokens, &n) || size_mul(n, (size_t)width, &k)) {
+        mem->overflow = 1;
+        return NULL;
+    }
+    return arena_get(mem, k, F);
+}
+
+/* Inference: LN1 and LN2 share one array with the attention output, qkv shares one with the MLP's. n·(D + max(3D, hidden)). */
+static void inference_get(block_acts *a, const block_cfg *c, int64_t batch, int64_t tokens, arena *mem) {
+    int64_t wide = 3 * (int64_t)c->dim > c->hidden ? 3 * (int64_t)c->dim : c->hidden;
+    a->ln1 = a->ln2 = a->att = floats(mem, batch, tokens, c->dim);
+    a->qkv = a->act = floats(mem, batch, tokens, wide);
+}
+
+/* All but x; ln1 and ln2 in one array where both are computed again just before their use. */
+static void attention_get(block_acts *a, const block_cfg *c, int64_t batch, int64_t tokens, arena *mem) {
+    a->mean1 = floats(mem, batch, tokens, 1);
+    a->rstd1 = floats(mem, batch, tokens, 1);
+    a->qkv = floats(mem, batch, tokens, 3 * (int64_t)c->dim);
+    a->att = floats(mem, batch, tokens, c->dim);
+    a->lse = floats(mem, batch, tokens, c->num_heads);
+    a->mid = floats(mem, batch, tokens, c->dim);
+    a->mean2 = floats(mem, batch, tokens, 1);
+    a->rstd2 = floats(mem, batch, tokens, 1);
+}
+
+static void mlp_get(block_acts *a, const block_cfg *c, int64_t batch, int64_t tokens, int shared, arena *mem) {
+    a->ln1 = floats(mem, batch, tokens, c->dim);
+    a->ln2 = shared ? a->ln1 : floats(mem, batch, tokens, c->dim);
+    a->pre = floats(mem, batch, tokens, c->hidden);
+    a->act = floats(mem, batch, tokens, c->hidden);
+}
+
+void block_acts_get(block_acts *a, const block_cfg *c, int64_t batch, int64_t tokens, int kept, recompute level, arena *mem) {
+    memset(a, 0, sizeof *a);
+    a->level = level;
+    if (!kept) {
+        inference_get(a, c, batch, tokens, mem);
+        return;
+    }
+    a->x = floats(mem, batch, tokens, c->dim);
+    if (level != RECOMPUTE_BLOCK) attention_get(a, c, batch, tokens, mem);
+    if (level == RECOMPUTE_NONE) mlp_get(a, c, batch, tokens, 0, mem);
+}
+
+void block_work_get(block_acts *work, const block_cfg *c, int64_t batch, int64_t tokens, recompute level, arena *mem) {
+    memset(work, 0, sizeof *work);
+    work->level = level;
+    if (level == RECOMPUTE_BLOCK) attention_get(work, c, batch, tokens, mem);
+    if (level != RECOMPUTE_NONE) mlp_get(work, c, batch, tokens, 1, mem);
+}
+
+block_acts block_acts_join(const block_acts *kept, const block_acts *work) {
+    block_acts a = *kept;
+    if (!a.mean1) {
+        a.mean1 = work->mean1, a.rstd1 = work->rstd1, a.qkv = work->qkv, a.att = work->att, a.lse = work->lse;
+        a.mid = work->mid, a.mean2 = work->mean2, a.rstd2 = work->rstd2;
+    }
+    if (!a.ln1) a.ln1 = work->ln1, a.ln2 = work->ln2, a.pre = work->pre, a.act = work->act;
+    return a;
+}
+
+/* one [n,D] and one [n,3D] */
+size_t block_scratch(const block_cfg *c, int64_t batch, int64_t tokens) {
+    size_t n, k;
+    if (batch < 0 || tokens < 0 || size_mul((size_t)batch, (size_t)tokens, &n) || size_mul(n, 4 * (size_t)c->dim, &k)) return 0;
+    return k;
+}
+
+/* ---- forward, in the pieces that backward may run again ---- */
+
+typedef struct pass { /* one call's arguments */
+    queue *q;
+    const ops *o;
+    const block_cfg *c;
+    const block *b;
+    const params *p;
+    const block_run *run;
+    const block_acts *a;
+    int64_t n;
+} pass;
+
+static int norm(const pass *s, const float *x, int w, int b, float *y, float *mean, float *rstd) {
+    return s->o->layernorm(s->q, &(op_layernorm){.rows = s->n,
+                                                 .d = s->c->dim,
+                                                 .eps = s->c->eps,
+                                                 .x = x,
+                                                 .w = param_value(s->p, w),
+                                                 .b = param_value(s->p, b),
+                                                 .y = y,
+                                                 .mean = mean,
+                                                 .rstd = rstd});
+}
+
+static int rotate(const pass *s, float *qkv, int transpose) { /* q and k lie side by side in a row: one call turns both */
+    if (!s->run->cs) return 0;
+    return s->o->rope(s->q, &(op_rope){.batch = s->run->batch,
+                                       .n = s->run->tokens,
+                                       .heads = 2 * (int64_t)s->c->num_heads,
+                                       .head_dim = s->c->dim / s->c->num_heads,
+                                       .x = qkv,
+                                       .ldx = 3 * (int64_t)s->c->dim,
+                                       .cs = s->run->cs,
+                                       .per_batch = s->run->cs_per_batch,
+                                       .transpose = transpose});
+}
+
+/* ln1, qkv, att, then mid = x + proj(att) */
+static int forward_attention(const pass *s, const float *x, float *mid) {
+    const block_acts *a = s->a;
+    const block *b = s->b;
+    const int64_t d = s->c->dim, hd = d / s->c->num_heads;
+    const int packs = !a->x; /* packed weights may be older than p's: only where nothing is trained */
+    int rc = norm(s, x, b->norm1_w, b->norm1_b, a->ln1, a->mean1, a->rstd1);
+    if (!rc)
+        rc = s->o->linear(s->q, &(op_linear){.rows = s->n,
+                                             .in = d,
+                                             .out = 3 * d,
+                                             .x = a->ln1,
+                                             .w = param_value(s->p, b->qkv_w),
+                                             .pw = packs ? b->qkv_p : NULL,
+                                             .b = param_value(s->p, b->qkv_b),
+                                             .y = a->qkv});
+    if (!rc) rc = rotate(s, a->qkv, 0);
+    if (!rc)
+        rc = s->o->attention(s->q, &(op_attention){.batch = s->run->batch,
+                                                   .heads = s->c->num_heads,
+                                                   .nq = s->run->tokens,
+                                                   .nk = s->run->tokens,
+                                                   .head_dim = hd,
+                                                   .q = a->qkv,
+                                                   .k = a->qkv + d,
+                                                   .v = a->qkv + 2 * d,
+                                                   .o = a->att,
+                                                   .ldq = 3 * d,
+                                                   .ldk = 3 * d,
+                                                   .ldv = 3 * d,
+                                                   .ldo = d,
+                                                   .lse = a->lse,
+                                                   .block = s->run->causal_block});
+    if (!rc)
+        rc = s->o->linear(s->q, &(op_linear){.rows = s->n,
+                                             .in = d,
+                                             .out = d,
+                                             .x = a->att,
+                                             .w = param_value(s->p, b->proj_w),
+                                             .pw = packs ? b->proj_p : NULL,
+                                             .b = param_value(s->p, b->proj_b),
+                                             .r = x,
+                                             .y = mid});
+    return rc;
+}
+
+/* ln2, pre, act */
+static int forward_fc1(const pass *s, const float *mid) {
+    const block_acts *a = s->a;
+    const block *b = s->b;
+    int rc = norm(s, mid, b->norm2_w, b->norm2_b, a->ln2, a->mean2, a->rstd2);
+    if (!rc)
+        rc = s->o->linear(s->q, &(op_linear){.rows = s->n,
+                                             .in = s->c->dim,
+                                             .out = s->c->hidden,
+                                             .x = a->ln2,
+                                             .w = param_value(s->p, b->fc1_w),
+                                             .pw = a->x ? NULL : b->fc1_p,
+                                             .b = param_value(s->p, b->fc1_b),
+                                             .y = a->act,
+                                             .pre = a->pre,
+                                             .act = ACT_GELU});
+    return rc;
+}
+
+int block_forward(queue *q, const block_cfg *c, const block *b, const params *p, const block_run *run, const block_acts *a, const float *x,
+                  float *y) {
+    if (a->x && (a->x != x || y == x)) return JEPA_E_USE;
+    const pass s = {q, dev_ops(queue_dev(q)), c, b, p, run, a, run->batch * run->tokens};
+    float *mid = a->x ? a->mid : y;
+    int rc = forward_attention(&s, x, mid);
+    if (!rc) rc = forward_fc1(&s, mid);
+    if (!rc)
+        rc = s.o->linear(q, &(op_linear){.rows = s.n,
+                                         .in = c->hidden,
+                                         .out = c->dim,
+                                         .x = a->act,
+                                         .w = param_value(p, b->fc2_w),
+                                         .pw = a->x ? NULL : b->fc2_p,
+                                         .b = param_value(p, b->fc2_b),
+                                         .r = mid,
+                                         .y = y});
+    return rc;
+}
+
+/* ---- backward: the halves in reverse ---- */
+
+/* In: dx = gradient of y. Out: dx = gradient of mid. */
+static int backward_mlp(const pass *s, params *p, float *dx, float *dln) {
+    const block_acts *a = s->a;
+    const block *b = s->b;
+    const int64_t d = s->c->dim, h = s->c->hidden;
+    /* the weight first: its gradient needs act, whose memory then takes the gradient of act */
+    int rc = s->o->linear_bwd(
+        s->q, &(op_linear_bwd){
+                  .rows = s->n, .in = h, .out = d, .dy = dx, .x = a->act, .dw = param_grad(p, b->fc2_w), .db = param_grad(p, b->fc2_b)});
+    if (!rc)
+        rc = s->o->linear_bwd(s->q,
+                              &(op_linear_bwd){.rows = s->n, .in = h, .out = d, .dy = dx, .w = param_value(p, b->fc2_w), .dx = a->act});
+    if (!rc) rc = s->o->gelu_bwd(s->q, &(op_gelu_bwd){.n = s->n * h, .dy = a->act, .x = a->pre, .dx = a->act});
+    if (!rc)
+        rc = s->o->linear_bwd(s->q, &(op_linear_bwd){.rows = s->n,
+                                                     .in = d,
+                                                     .out = h,
+                                                     .dy = a->act,
+                                                     .x = a->ln2,
+                                                     .w = param_value(p, b->fc1_w),
+                                                     .dx = dln,
+                                                     .dw = param_grad(p, b->fc1_w),
+                                                     .db = param_grad(p, b->fc1_b)});
+    if (!rc)
+        rc = s->o->layernorm_bwd(s->q, &(op_layernorm_bwd){.rows = s->n,
+                                                           .d = d,
+                                                           .dy = dln,
+                                                           .x = a->mid,
+                                                           .w = param_value(p, b->norm2_w),
+                                                           .mean = a->mean2,
+                                                           .rstd = a->rstd2,
+                                                           .dx = dx,
+                                                           .add = 1,
+                                                           .dw = param_grad(p, b->norm2_w),
+                                                           .db = param_grad(p, b->norm2_b)});
+    return rc;
+}
+
+/* In: dx = gradient of mid. Out: dx = gradient of x. */
+static int backward_attention(const pass *s, params *p, float *dx, float *dln, float *dqkv) {
+    const block_acts *a = s->a;
+    const block *b = s->b;
+    const int64_t d = s->c->dim;
+    int rc = s->o->linear_bwd(s->q, &(op_linear_bwd){.rows = s->n,
+                                                     .in = d,
+                                                     .out = d,
+                                                     .dy = dx,
+                                                     .x = a->att,
+                                                     .w = param_value(p, b->proj_w),
+                                                     .dx = dln,
+                                                     .dw = param_grad(p, b->proj_w),
+                                                     .db = param_grad(p, b->proj_b)});
+    if (!rc)
+        rc = s->o->attention_bwd(s->q, &(op_attention_bwd){.batch = s->run->batch,
+                                                           .heads = s->c->num_heads,
+                                                           .nq = s->run->tokens,
+                                                           .nk = s->run->tokens,
+                                                           .head_dim = d / s->c->num_heads,
+                                                           .q = a->qkv,
+                                                           .k = a->qkv + d,
+                                                           .v = a->qkv + 2 * d,
+                                                           .o = a->att,
+                                                           .dout = dln,
+                                                           .lse = a->lse,
+                                                           .ldq = 3 * d,
+                                                           .ldk = 3 * d,
+                                                           .ldv = 3 * d,
+                                                           .ldo = d,
+                                                           .lddo = d,
+                                                           .dq = dqkv,
+                                                           .dk = dqkv + d,
+                                                           .dv = dqkv + 2 * d,
+                                                           .lddq = 3 * d,
+                                                           .lddk = 3 * d,
+                                                           .lddv = 3 * d,
+                                                           .block = s->run->causal_block});
+    if (!rc) rc = rotate(s, dqkv, 1);
+    if (!rc)
+        rc = s->o->linear_bwd(s->q, &(op_linear_bwd){.rows = s->n,
+                                                     .in = d,
+                                                     .out = 3 * d,
+                                                     .dy = dqkv,
+                                                     .x = a->ln1,
+                                                     .w = param_value(p, b->qkv_w),
+                                                     .dx = dln,
+                                                     .dw = param_grad(p, b->qkv_w),
+                                                     .db = param_grad(p, b->qkv_b)});
+    if (!rc)
+        rc = s->o->layernorm_bwd(s->q, &(op_layernorm_bwd){.rows = s->n,
+                                                           .d = d,
+                                                           .dy = dln,
+                                                           .x = a->x,
+                                                           .w = param_value(p, b->norm1_w),
+                                                           .mean = a->mean1,
+                                                           .rstd = a->rstd1,
+                                                           .dx = dx,
+                                                           .add = 1,
+                                                           .dw = param_grad(p, b->norm1_w),
+                                                           .db = param_grad(p, b->norm1_b)});
+    return rc;
+}
+
+int block_backward(queue *q, const block_cfg *c, const block *b, params *p, const block_run *run, const block_acts *a, float *dx,
+                   float *scratch) {
+    if (!a->x || !a->mid || !a->pre) return JEPA_E_USE;
+    const pass s = {q, dev_ops(queue_dev(q)), c, b, p, run, a, run->batch * run->tokens};
+    float *dln = scratch, *dqkv = scratch + s.n * c->dim;
+    int rc = 0;
+    if (a->level == RECOMPUTE_BLOCK) rc = forward_attention(&s, a->x, a->mid);
+    if (!rc && a->level != RECOMPUTE_NONE) rc = forward_fc1(&s, a->mid);
+    if (!rc) rc = backward_mlp(&s, p, dx, dln);
+    if (!rc && a->level != RECOMPUTE_NONE) rc = norm(&s, a->x, b->norm1_w, b->norm1_b, a->ln1, NULL, NULL); /* ln2 stood there */
+    if (!rc) rc = backward_attention(&s, p, dx, dln, dqkv);
+    return rc;
+}
