@@ -75,7 +75,13 @@ int clip_prepare(const clip_cfg *c, const uint8_t *rgb, int frames, int height, 
 /* The same as normalised float32 [C,T,crop,crop] (frames_first: [T,C,crop,crop]); CLIP_TRAIN is exact, not rounded. */
 int clip_prepare_f32(const clip_cfg *c, const uint8_t *rgb, int frames, int height, int width, int frames_first, float *out, jepa_err *err);
 int clip_resize_u8(const uint8_t *rgb, int frames, int h, int w, int oh, int ow, clip_mode how, uint8_t *out, jepa_err *err);
-/* Random resized crop: uniform(ctx, low, high) and below(ctx, low, high exclusive) as golden's records draw them. box = top, left, height, width. */
+/* Size after scaling the short side to `side` (the other side truncated). 0, JEPA_E_USE, or JEPA_E_INPUT when it would be too long. */
+int clip_short_side(int height, int width, int side, int *out_height, int *out_width);
+/* A Hugging Face video processor's JSON (a file, or a folder holding video_preprocessor_config.json or preprocessor_config.json) → c.
+ * JEPA_E_MODEL where it asks for something else than resize, centre crop, rescale by 1/255, normalise. JEPA_E_END: the folder has none. */
+int clip_processor_read(clip_cfg *c, const char *path, jepa_err *err);
+/* Random resized crop. uniform: in [low, high]; integer: low … high, both included (Python's randint). 10 tries, then a centred box.
+ * box = top, left, height, width. JEPA_E_USE when scale or ratio is no range of positive numbers. */
 typedef struct crop_draw { double (*uniform)(void *, double, double); int64_t (*integer)(void *, int64_t, int64_t); void *ctx; } crop_draw;
 int crop_box(int height, int width, const double scale[2], const double ratio[2], const crop_draw *d, int box[4]);
 
