@@ -61,7 +61,7 @@ int sample_frames(const sample_cfg *c, int64_t n, double video_fps, int64_t (*dr
     for (int i = 0; i < c->num_clips; i++, index += frames) {
         if (part > span) {
             int64_t end = c->random ? draw(ctx, span, part) : span, start = end - span;
-            if (end < span || end >= part + (end == span)) return err_set(err, JEPA_E_USE, "a window drawn outside %lld … %lld", (long long)span, (long long)part - 1);
+            if (end < span || end >= part) return err_set(err, JEPA_E_USE, "a window drawn outside %lld … %lld", (long long)span, (long long)part - 1);
             for (int64_t k = 0; k < frames; k++)
                 index[k] = clip_to(spaced((double)start, (double)end, frames, k), start, end - 1) + i * part;
             continue;
