@@ -16,7 +16,8 @@ void pred_cfg_defaults(pred_cfg *c, const enc_cfg *e); /* 384 × 12, 12 heads, o
 int pred_cfg_check(const pred_cfg *c, jepa_err *err);
 
 typedef struct pred pred;
-/* Parameters "<prefix>predictor_embed.*", "<prefix>mask_tokens.i" [1,1,P], "<prefix>predictor_blocks.N.*", "<prefix>predictor_norm.*", "<prefix>predictor_proj.*". */
+/* Parameters "<prefix>predictor_embed.*", "<prefix>mask_tokens.i" [1,1,P], "<prefix>predictor_blocks.N.*", "<prefix>predictor_norm.*",
+ * "<prefix>predictor_proj.*". */
 int pred_open(pred **out, const pred_cfg *c, params *p, const char *prefix, jepa_err *err);
 void pred_close(pred **e);
 const pred_cfg *pred_config(const pred *e);
@@ -32,10 +33,11 @@ typedef struct pred_acts pred_acts;
 size_t pred_acts_bytes(const pred *e, const pred_shape *s);
 int pred_acts_open(pred_acts **out, const pred *e, dev *d, const pred_shape *s, jepa_err *err);
 void pred_acts_close(pred_acts **a);
+void pred_acts_plan(const pred *e, const pred_shape *s, char *text, size_t size); /* one line a part */
 
 typedef struct pred_in {
     int64_t batch, n_context, n_target;
-    const float *z;                                   /* [B,n_context,D] */
+    const float *z;                                   /* [B,n_context,D]; stays unchanged until pred_backward */
     const int32_t *context, *target;                  /* [B,n] token indices in host memory */
     pos_grid grid;
     int mask_token;                                   /* which token stands at targets: taken mod num_mask_tokens */
@@ -43,6 +45,7 @@ typedef struct pred_in {
 int pred_forward(const pred *e, queue *q, const pred_in *in, pred_acts *a, float *predicted /* [B,n_target,out_dim] */, jepa_err *err);
 /* The same with context outputs too: all [B,n_context+n_target,out_dim], context first. */
 int pred_forward_all(const pred *e, queue *q, const pred_in *in, pred_acts *a, float *all, jepa_err *err);
-/* dpredicted is overwritten; dz [B,n_context,D] overwritten; weight gradients add, also to the mask token in use. */
+/* After either forward, once: dpredicted has the shape of its output and is overwritten; dz [B,n_context,D] (NULL: not wanted; may be z
+ * itself) is overwritten; weight gradients add, also to the mask token in use. */
 int pred_backward(const pred *e, queue *q, pred_acts *a, float *dpredicted, float *dz, jepa_err *err);
 #endif
