@@ -390,15 +390,15 @@ static void line(json_writer *w) {
 /* what stands before a value: comma, line, key. Elements of arrays stay on one line unless they are containers themselves. */
 static void before(json_writer *w, const char *key, int container) {
     if (w->comma) put(w, ",", 1);
-    if (w->indent && w->depth && (key || container)) {
+    if (w->indent > 0 && w->depth && (key || container)) {
         line(w);
         w->lines = 1;
-    } else if (w->comma) {
+    } else if (w->comma && w->indent >= 0) {
         put(w, " ", 1);
     }
     if (key) {
         quoted(w, key);
-        puts_(w, ": ");
+        puts_(w, w->indent < 0 ? ":" : ": ");
     }
     w->comma = 1;
 }
@@ -413,11 +413,11 @@ void jw_open(json_writer *w, const char *key, char bracket) {
 
 void jw_close(json_writer *w, char bracket) {
     if (w->depth) w->depth--;
-    if (w->indent && w->lines) line(w); /* something inside began a line of its own */
+    if (w->indent > 0 && w->lines) line(w); /* something inside began a line of its own */
     put(w, &bracket, 1);
     w->comma = 1;
     w->lines = w->depth > 0; /* what holds this container put it on its own line */
-    if (!w->depth && w->indent) put(w, "\n", 1);
+    if (!w->depth && w->indent > 0) put(w, "\n", 1);
 }
 
 void jw_string(json_writer *w, const char *key, const char *value) {

@@ -31,7 +31,7 @@ int json_bool(const json *v, int otherwise);
 int json_int(const json *object, const char *key, int64_t low, int64_t high, int64_t *out, jepa_err *err);
 int json_double(const json *object, const char *key, double low, double high, double *out, jepa_err *err);
 
-/* writing: text grown by pieces; jw_* keep commas and escapes right. Starts as {0}; indent > 0: members on lines of their own, set that far in.
+/* writing: text grown by pieces; jw_* keep commas and escapes right. Starts as {0}; indent > 0: members on lines of their own, set that far in; < 0: no spaces at all.
  * failed: memory ran out, the text is not whole (and the caller reports it). */
 typedef struct json_writer { char *text; size_t size, cap; int failed, comma, indent, depth, lines; } json_writer;
 void jw_open(json_writer *w, const char *key, char bracket);  /* bracket '{' or '['; key NULL at top or in arrays */

@@ -1,0 +1,184 @@
+/* config.c: the sizes of a model, from Hugging Face's config.json or from our own model.json, and both written. */
+#include "checkpoint/internal.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* One number of a config: its key, its range, and what it is when the key is absent (NEEDED: the key must be there). */
+typedef struct number {
+    const char *key;
+    double low, high, otherwise;
+    size_t at;
+    int real;
+} number;
+#define NEEDED (-1.0)
+#define INT(key, field, low, high, otherwise) {key, low, high, otherwise, offsetof(model_cfg, field), 0}
+#define REAL(key, field, low, high, otherwise) {key, low, high, otherwise, offsetof(model_cfg, field), 1}
+
+/* An absent key means transformers' own default (save_pretrained may leave defaults out). */
+static const number HF[] = {
+    INT("patch_size", patch_size, 1, 1024, 16), INT("crop_size", img_height, 1, 65536, 256), INT("frames_per_clip", num_frames, 1, 65536, 64),
+    INT("tubelet_size", tubelet_size, 1, 1024, 2), INT("in_chans", in_chans, 1, 64, 3), INT("hidden_size", embed_dim, 1, 65536, 1024),
+    INT("num_hidden_layers", depth, 1, 1024, 24), INT("num_attention_heads", num_heads, 1, 1024, 16), REAL("mlp_ratio", mlp_ratio, 0.01, 64, 4.0),
+    REAL("layer_norm_eps", layer_norm_eps, 1e-12, 0.1, 1e-6), INT("pred_hidden_size", predictor_embed_dim, 1, 65536, 384),
+    INT("pred_num_hidden_layers", predictor_depth, 1, 1024, 12), INT("pred_num_attention_heads", predictor_num_heads, 1, 1024, 12),
+    INT("pred_num_mask_tokens", num_mask_tokens, 1, 10000, 10), REAL("pred_mlp_ratio", predictor_mlp_ratio, 0.01, 64, 4.0),
+};
+
+static const number OWN[] = {
+    INT("img_height", img_height, 1, 65536, NEEDED), INT("img_width", img_width, 1, 65536, NEEDED), INT("patch_size", patch_size, 1, 1024, NEEDED),
+    INT("tubelet_size", tubelet_size, 1, 1024, NEEDED), INT("num_frames", num_frames, 1, 65536, NEEDED), INT("in_chans", in_chans, 1, 64, NEEDED),
+    INT("embed_dim", embed_dim, 1, 65536, NEEDED), INT("depth", depth, 1, 1024, NEEDED), INT("num_heads", num_heads, 1, 1024, NEEDED),
+    REAL("mlp_ratio", mlp_ratio, 0.01, 64, NEEDED), REAL("layer_norm_eps", layer_norm_eps, 1e-12, 0.1, NEEDED),
+    INT("predictor_embed_dim", predictor_embed_dim, 0, 65536, 0), INT("predictor_depth", predictor_depth, 0, 1024, 0),
+    INT("predictor_num_heads", predictor_num_heads, 0, 1024, 0), INT("predictor_out_dim", predictor_out_dim, 0, 1 << 20, 0),
+    INT("num_mask_tokens", num_mask_tokens, 0, 10000, 0), REAL("predictor_mlp_ratio", predictor_mlp_ratio, 0, 64, 0),
+    INT("mask_token", mask_token, 0, 10000, 0), INT("published_rows", published_rows, 0, 65536, 0), INT("published_cols", published_cols, 0, 65536, 0),
+};
+
+static const struct { const char *key; size_t at; } FLAGS[] = {
+    {"use_rope", offsetof(model_cfg, use_rope)}, {"rope_interleaved", offsetof(model_cfg, rope_interleaved)},
+    {"interpolate_rope", offsetof(model_cfg, interpolate_rope)}, {"uniform_power", offsetof(model_cfg, uniform_power)},
+};
+
+static const char *const FAMILIES[] = {"ijepa", "vjepa1", "vjepa2", "vjepa21", "vjepa2ac"};
+
+static int read_numbers(const json *j, const number *t, size_t n, const char *file, model_cfg *m, jepa_err *err) {
+    for (size_t i = 0; i < n; i++) {
+        char *at = (char *)m + t[i].at;
+        int64_t whole = 0;
+        int rc = t[i].real ? json_double(j, t[i].key, t[i].low, t[i].high, (double *)(void *)at, err)
+                           : json_int(j, t[i].key, (int64_t)t[i].low, (int64_t)t[i].high, &whole, err);
+        if (rc == JEPA_E_END && t[i].otherwise == NEEDED)
+            return err_set_at(err, JEPA_E_MODEL, file, -1, "%s: %s is missing", file, t[i].key);
+        if (rc && rc != JEPA_E_END) return err_prefix(err, rc, "%s", file);
+        if (t[i].real) {
+            if (rc) *(double *)(void *)at = t[i].otherwise;
+        } else {
+            *(int *)(void *)at = rc ? (int)t[i].otherwise : (int)whole;
+        }
+    }
+    return 0;
+}
+
+/* A tensor that is in the file must have the shape that the configuration gives it; one that is not is found by ck_load. */
+static int agree(const ck *c, const char *name, int rank, const int64_t *dim, const char *keys, jepa_err *err) {
+    char whole[256], is[200], should[200];
+    snprintf(whole, sizeof whole, "%s%s", c->hf_prefix, name);
+    const st_tensor *t = ck_find(c, whole);
+    int same = t && t->t.rank == rank;
+    for (int i = 0; same && i < rank; i++) same = t->t.dim[i] == dim[i];
+    if (!t || same) return 0;
+    shape_text(is, sizeof is, t->t.rank, t->t.dim);
+    shape_text(should, sizeof should, rank, dim);
+    return err_set_at(err, JEPA_E_MODEL, c->config_path, -1, "%s: tensor %s has shape %s, the configuration (%s) makes it %s", c->config_path, whole, is, keys, should);
+}
+
+static int cross_check(const ck *c, const model_cfg *m, const char *encoder, const char *predictor, jepa_err *err) {
+    int hf = c->layout == LAYOUT_HF;
+    char name[160];
+    int64_t d = m->embed_dim, p = m->predictor_embed_dim, patch[5] = {d, m->in_chans, m->tubelet_size, m->patch_size, m->patch_size};
+    int64_t hidden = (int64_t)floor((double)d * m->mlp_ratio), p_hidden = (int64_t)floor((double)p * m->predictor_mlp_ratio);
+    snprintf(name, sizeof name, "%s.%s", encoder, hf ? "embeddings.patch_embeddings.proj.weight" : "patch_embed.proj.weight");
+    int rc = m->tubelet_size == 1 ? 0 : agree(c, name, 5, patch, hf ? "hidden_size, in_chans, tubelet_size, patch_size" : "embed_dim, in_chans, tubelet_size, patch_size", err);
+    snprintf(name, sizeof name, "%s.%s.0.mlp.fc1.weight", encoder, hf ? "layer" : "blocks");
+    if (!rc) rc = agree(c, name, 2, (int64_t[]){hidden, d}, hf ? "hidden_size, mlp_ratio" : "embed_dim, mlp_ratio", err);
+    if (!p) return rc;
+    snprintf(name, sizeof name, "%s.%s", predictor, hf ? "embeddings.predictor_embeddings.weight" : "predictor_embed.weight");
+    if (!rc) rc = agree(c, name, 2, (int64_t[]){p, d}, hf ? "pred_hidden_size, hidden_size" : "predictor_embed_dim, embed_dim", err);
+    snprintf(name, sizeof name, "%s.%s.0.mlp.fc1.weight", predictor, hf ? "layer" : "predictor_blocks");
+    if (!rc) rc = agree(c, name, 2, (int64_t[]){p_hidden, p}, hf ? "pred_hidden_size, pred_mlp_ratio" : "predictor_embed_dim, predictor_mlp_ratio", err);
+    snprintf(name, sizeof name, "%s.%s", predictor, hf ? "proj.weight" : "predictor_proj.weight");
+    if (!rc) rc = agree(c, name, 2, (int64_t[]){m->predictor_out_dim, p}, hf ? "hidden_size, pred_hidden_size" : "predictor_out_dim, predictor_embed_dim", err);
+    if (!rc && hf) rc = agree(c, "predictor.embeddings.mask_tokens", 4, (int64_t[]){m->num_mask_tokens, 1, 1, p}, "pred_num_mask_tokens, pred_hidden_size", err);
+    return rc;
+}
+
+int config_from_hf(const ck *c, model_cfg *m, jepa_err *err) {
+    const char *file = c->config_path;
+    int rc = read_numbers(c->config, HF, sizeof HF / sizeof *HF, file, m, err);
+    if (rc) return rc;
+    const char *act = json_string(json_get(c->config, "hidden_act"), "gelu");
+    if (strcmp(act, "gelu")) return err_set_at(err, JEPA_E_MODEL, file, -1, "%s: hidden_act \"%.60s\"; only \"gelu\" is supported", file, act);
+    if (!json_bool(json_get(c->config, "qkv_bias"), 1)) return err_set_at(err, JEPA_E_MODEL, file, -1, "%s: qkv_bias is false; only true is supported", file);
+    snprintf(m->family, sizeof m->family, "vjepa2");
+    m->img_width = m->img_height;
+    if (m->patch_size > m->img_height)
+        return err_set_at(err, JEPA_E_MODEL, file, -1, "%s: patch_size %d does not fit into crop_size %d", file, m->patch_size, m->img_height);
+    m->use_rope = 1;
+    m->predictor_out_dim = m->embed_dim;
+    m->mask_token = 1; /* Hugging Face's predictor always takes token 1 (mod their number) */
+    m->published_rows = m->published_cols = m->img_height / m->patch_size; /* its positions follow crop_size, whatever comes in */
+    snprintf(m->variant, sizeof m->variant, "%s", ck_variant(m->embed_dim, m->depth, m->num_heads, m->mlp_ratio));
+    return cross_check(c, m, "encoder", "predictor", err);
+}
+
+int config_from_own(const ck *c, model_cfg *m, jepa_err *err) {
+    const char *file = c->config_path;
+    const json *j = json_get(c->config, "config");
+    if (!json_is_object(j)) return err_set_at(err, JEPA_E_MODEL, file, -1, "%s: has no \"config\" object", file);
+    int rc = read_numbers(j, OWN, sizeof OWN / sizeof *OWN, file, m, err);
+    if (rc) return rc;
+    for (size_t i = 0; i < sizeof FLAGS / sizeof *FLAGS; i++) *(int *)(void *)((char *)m + FLAGS[i].at) = json_bool(json_get(j, FLAGS[i].key), 0);
+    const char *family = json_string(json_get(j, "family"), "");
+    for (size_t i = 0; i < sizeof FAMILIES / sizeof *FAMILIES; i++)
+        if (!strcmp(family, FAMILIES[i])) snprintf(m->family, sizeof m->family, "%s", family);
+    if (!m->family[0]) return err_set_at(err, JEPA_E_MODEL, file, -1, "%s: family \"%.40s\" is none that is known", file, family);
+    if (m->predictor_embed_dim && (!m->predictor_depth || !m->predictor_num_heads || !m->predictor_out_dim || m->predictor_mlp_ratio < 0.01))
+        return err_set_at(err, JEPA_E_MODEL, file, -1, "%s: predictor_embed_dim is set but predictor_depth, _num_heads, _out_dim or _mlp_ratio is missing", file);
+    snprintf(m->variant, sizeof m->variant, "%s", ck_variant(m->embed_dim, m->depth, m->num_heads, m->mlp_ratio));
+    return cross_check(c, m, ck_has(c, CK_TARGET) ? "target_encoder" : "encoder", "predictor", err);
+}
+
+/* ---- writing ---- */
+
+int config_to_hf(json_writer *w, const model_cfg *m, dtype store, const char *where, jepa_err *err) {
+    const char *why = strcmp(m->family, "vjepa2") ? "only the vjepa2 family has such a folder" :
+                      m->img_height != m->img_width ? "its crop_size is one number, the model's height and width differ" :
+                      !m->use_rope || m->rope_interleaved || m->interpolate_rope ? "its positions are V-JEPA 2's rotary ones, the model has others" :
+                      m->predictor_embed_dim && m->predictor_out_dim != m->embed_dim ? "its predictor's output is as wide as the encoder's, the model's is not" : NULL;
+    if (why) return err_set_at(err, JEPA_E_MODEL, where, -1, "%s: cannot be written as a Hugging Face VJEPA2 folder: %s", where, why);
+    jw_open(w, NULL, '{');
+    jw_open(w, "architectures", '[');
+    jw_string(w, NULL, "VJEPA2Model");
+    jw_close(w, ']');
+    jw_double(w, "attention_dropout", 0);
+    jw_double(w, "attention_probs_dropout_prob", 0);
+    jw_double(w, "drop_path_rate", 0);
+    jw_string(w, "dtype", store == T_BF16 ? "bfloat16" : store == T_F16 ? "float16" : "float32");
+    jw_string(w, "hidden_act", "gelu");
+    jw_double(w, "initializer_range", 0.02);
+    jw_string(w, "model_type", "vjepa2");
+    for (size_t i = 0; i < sizeof HF / sizeof *HF; i++) {
+        const char *at = (const char *)m + HF[i].at;
+        if (!m->predictor_embed_dim && !strncmp(HF[i].key, "pred_", 5)) continue;
+        if (HF[i].real) jw_double(w, HF[i].key, *(const double *)(const void *)at);
+        else jw_int(w, HF[i].key, *(const int *)(const void *)at);
+    }
+    jw_bool(w, "pred_zero_init_mask_tokens", 1);
+    jw_bool(w, "qkv_bias", 1);
+    jw_close(w, '}');
+    return 0;
+}
+
+void config_to_own(json_writer *w, const model_cfg *m, const ck_part *part, int n, int64_t step) {
+    jw_open(w, NULL, '{');
+    jw_string(w, "format", "jepa model");
+    jw_int(w, "version", 1);
+    if (step >= 0) jw_int(w, "step", step);
+    jw_open(w, "modules", '[');
+    for (int i = 0; i < n; i++) jw_string(w, NULL, module_name(part[i].module));
+    jw_close(w, ']');
+    jw_open(w, "config", '{');
+    jw_string(w, "family", m->family);
+    jw_string(w, "variant", m->variant);
+    for (size_t i = 0; i < sizeof OWN / sizeof *OWN; i++) {
+        const char *at = (const char *)m + OWN[i].at;
+        if (OWN[i].real) jw_double(w, OWN[i].key, *(const double *)(const void *)at);
+        else jw_int(w, OWN[i].key, *(const int *)(const void *)at);
+    }
+    for (size_t i = 0; i < sizeof FLAGS / sizeof *FLAGS; i++) jw_bool(w, FLAGS[i].key, *(const int *)(const void *)((const char *)m + FLAGS[i].at) != 0);
+    jw_close(w, '}');
+    jw_close(w, '}');
+}

@@ -1,0 +1,82 @@
+/* names.c: what the same tensor is called in which file, as tables, and the family's published sizes. */
+#include "checkpoint/internal.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+
+/* Hugging Face keeps query, key and value apart; Meta's attn.qkv has them as three thirds of its rows. */
+const name_row ck_names_encoder[] = {
+    {"patch_embed.proj.*", "encoder.embeddings.patch_embeddings.proj.*", NAME_SAME},
+    {"blocks.#.norm1.*", "encoder.layer.#.norm1.*", NAME_SAME},
+    {"blocks.#.attn.qkv.*", "encoder.layer.#.attention.query.*", NAME_QUERY},
+    {"blocks.#.attn.qkv.*", "encoder.layer.#.attention.key.*", NAME_KEY},
+    {"blocks.#.attn.qkv.*", "encoder.layer.#.attention.value.*", NAME_VALUE},
+    {"blocks.#.attn.proj.*", "encoder.layer.#.attention.proj.*", NAME_SAME},
+    {"blocks.#.norm2.*", "encoder.layer.#.norm2.*", NAME_SAME},
+    {"blocks.#.mlp.fc1.*", "encoder.layer.#.mlp.fc1.*", NAME_SAME},
+    {"blocks.#.mlp.fc2.*", "encoder.layer.#.mlp.fc2.*", NAME_SAME},
+    {"norm.*", "encoder.layernorm.*", NAME_SAME},
+    {NULL, NULL, NAME_SAME},
+};
+
+const name_row ck_names_predictor[] = {
+    {"predictor_embed.*", "predictor.embeddings.predictor_embeddings.*", NAME_SAME},
+    {"mask_tokens.#", "predictor.embeddings.mask_tokens", NAME_STACK}, /* [n,1,1,D] for n of [1,1,D] */
+    {"predictor_blocks.#.norm1.*", "predictor.layer.#.norm1.*", NAME_SAME},
+    {"predictor_blocks.#.attn.qkv.*", "predictor.layer.#.attention.query.*", NAME_QUERY},
+    {"predictor_blocks.#.attn.qkv.*", "predictor.layer.#.attention.key.*", NAME_KEY},
+    {"predictor_blocks.#.attn.qkv.*", "predictor.layer.#.attention.value.*", NAME_VALUE},
+    {"predictor_blocks.#.attn.proj.*", "predictor.layer.#.attention.proj.*", NAME_SAME},
+    {"predictor_blocks.#.norm2.*", "predictor.layer.#.norm2.*", NAME_SAME},
+    {"predictor_blocks.#.mlp.fc1.*", "predictor.layer.#.mlp.fc1.*", NAME_SAME},
+    {"predictor_blocks.#.mlp.fc2.*", "predictor.layer.#.mlp.fc2.*", NAME_SAME},
+    {"predictor_norm.*", "predictor.layernorm.*", NAME_SAME},
+    {"predictor_proj.*", "predictor.proj.*", NAME_SAME},
+    {NULL, NULL, NAME_SAME},
+};
+
+const char *module_name(ck_module m) { return m == CK_PREDICTOR ? "predictor" : m == CK_TARGET ? "target_encoder" : "encoder"; }
+
+int name_match(const char *pattern, const char *name, int *number, const char **rest) {
+    *number = -1;
+    *rest = "";
+    for (; *pattern; pattern++) {
+        if (*pattern == '#') {
+            if (*name < '0' || *name > '9' || (*name == '0' && name[1] >= '0' && name[1] <= '9')) return 0;
+            int n = 0;
+            for (; *name >= '0' && *name <= '9'; name++) {
+                if (n > 9999) return 0;
+                n = n * 10 + (*name - '0');
+            }
+            *number = n;
+        } else if (*pattern == '*') {
+            *rest = name;
+            return !strcmp(name, "weight") || !strcmp(name, "bias");
+        } else if (*pattern != *name++) {
+            return 0;
+        }
+    }
+    return !*name;
+}
+
+int name_make(const char *pattern, int number, const char *rest, char *out, size_t size) {
+    size_t n = 0;
+    for (; *pattern && n < size; pattern++) {
+        int k = *pattern == '#' ? snprintf(out + n, size - n, "%d", number)
+                : *pattern == '*' ? snprintf(out + n, size - n, "%s", rest) : snprintf(out + n, size - n, "%c", *pattern);
+        n += k > 0 ? (size_t)k : 0;
+    }
+    return n < size ? 0 : JEPA_E_USE;
+}
+
+const char *ck_variant(int dim, int depth, int heads, double ratio) {
+    static const struct { const char *name; int dim, depth, heads; double ratio; } T[] = {
+        {"vit_tiny", 192, 12, 3, 4.0}, {"vit_small", 384, 12, 6, 4.0}, {"vit_base", 768, 12, 12, 4.0}, {"vit_large", 1024, 24, 16, 4.0},
+        {"vit_huge", 1280, 32, 16, 4.0}, {"vit_giant_xformers", 1408, 40, 22, 48.0 / 11}, {"vit_gigantic_xformers", 1664, 48, 26, 64.0 / 13},
+        {"vit_giant", 1408, 40, 16, 48.0 / 11}, /* I-JEPA's */
+    };
+    for (size_t i = 0; i < sizeof T / sizeof *T; i++)
+        if (T[i].dim == dim && T[i].depth == depth && T[i].heads == heads && fabs(T[i].ratio - ratio) < 1e-3) return T[i].name;
+    return "";
+}
