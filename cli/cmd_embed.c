@@ -1,0 +1,196 @@
+/* cmd_embed.c: jepa embed -m MODEL INPUT… */
+#include "cli/model_args.h"
+#include "base/json.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char usage[] =
+    "  jepa embed -m run/latest -o out.h5 clips.txt\n"
+    "  jepa embed -m HF_FOLDER --clips 4 -o out.npy clip.mp4 photos/\n\n"
+    "INPUT: a video, an image, a folder (searched, sorted), a list (.txt, .csv), - for a list on standard input, or a .safetensors with\n"
+    "pixel_values [B,T,3,H,W] float32, used as it is. Rows come in the order of the inputs. Files that cannot be read are named and listed in\n"
+    "the output; the others are done (exit code 1). A stopped job goes on with the same command.\n";
+
+typedef struct failure { char *path, *reason; int line; } failure;
+typedef struct job_view { cli *c; failure *f; int n, cap; } job_view;
+
+static void progress(void *ctx, int64_t done, int64_t total, int64_t clips) {
+    job_view *v = ctx;
+    char text[120];
+    snprintf(text, sizeof text, "%lld/%lld items, %lld clips", (long long)done, (long long)total, (long long)clips);
+    cli_progress(v->c, text);
+}
+static void say(void *ctx, const char *text) { cli_line(((job_view *)ctx)->c, "%s", text); }
+static void failed(void *ctx, const char *path, int line, const char *reason) {
+    job_view *v = ctx;
+    if (line) cli_warn(v->c, "%s (line %d): %s", path, line, reason);
+    else cli_warn(v->c, "%s: %s", path, reason);
+    if (v->n == v->cap) {
+        int cap = v->cap ? 2 * v->cap : 16;
+        failure *more = realloc(v->f, (size_t)cap * sizeof *more);
+        if (!more) return;
+        v->f = more, v->cap = cap;
+    }
+    failure *f = &v->f[v->n];
+    *f = (failure){strdup(path), strdup(reason), line};
+    if (f->path && f->reason) v->n++;
+}
+
+/* The tensor form: clips that somebody prepared already. Written at once, without OUT.part. */
+static int embed_tensor(cli *c, jepa *m, clip_plan *p, const char *in, const char *out, dtype store, int64_t *rows, jepa_err *err) {
+    st_file *f = NULL;
+    jepa_run *run = NULL;
+    part *pt = NULL;
+    float *row = NULL, *x = NULL;
+    char aside[1100], sha[65];
+    static const char *const pools[] = {"mean", "none", "time", "space"};
+    int rc = st_open(&f, in, err);
+    if (rc < 0) return rc;
+    const st_tensor *t = st_find(f, "pixel_values");
+    if (!t) t = st_find(f, "pixel_values_videos");
+    if (!t || t->t.rank != 5 || t->t.dim[2] != 3 || t->t.type != T_F32) {
+        rc = err_set(err, JEPA_E_INPUT, "%s: no tensor pixel_values [B,T,3,H,W] float32 in it", in);
+        goto done;
+    }
+    int64_t n = t->t.dim[0], frames = t->t.dim[1], h = t->t.dim[3], w = t->t.dim[4];
+    if (n < 1 || frames < 1 || frames > 4096 || h < 1 || w < 1 || h > 8192 || w > 8192) {
+        rc = err_set(err, JEPA_E_INPUT, "%s: pixel_values [%lld,%lld,3,%lld,%lld] is no clip", in, (long long)n, (long long)frames, (long long)h, (long long)w);
+        goto done;
+    }
+    p->frames = (int)frames;
+    plan_pool(p, &m->ec, (int)frames, (int)h, (int)w);
+    size_t clip = (size_t)(frames * 3 * h * w);
+    if (!(row = mem_alloc((size_t)(p->per_row * p->dim), sizeof *row)) || !(x = mem_alloc(clip, sizeof *x))) {
+        rc = err_set(err, JEPA_E_MEMORY, "no memory for a row");
+        goto done;
+    }
+    if (snprintf(aside, sizeof aside, "%s.part", out) >= (int)sizeof aside) {
+        rc = err_set(err, JEPA_E_USE, "output name too long");
+        goto done;
+    }
+    char settings[300], what[512];
+    if ((rc = ck_sha256(m->c, sha, err)) < 0) goto done;
+    snprintf(settings, sizeof settings, "{\"model_sha256\":\"%s\",\"pool\":\"%s\",\"input\":\"pixel_values\"}", sha, pools[p->pool]);
+    snprintf(what, sizeof what, "%s", in);
+    if ((rc = out_check(out, settings, err)) != 0) {
+        rc = rc == 1 ? err_set(err, JEPA_E_USE, "%s: exists already; remove it or choose another -o", out) : rc;
+        goto done;
+    }
+    remove(aside); /* a prepared tensor is done from the start: it has no items to go on from */
+    if ((rc = part_open(&pt, aside, settings, p->per_row * p->dim, err)) < 0 || (rc = jepa_session(m, &run, err)) < 0) goto done;
+    for (int64_t i = 0; i < n; i++) {
+        memcpy(x, (const char *)t->t.data + (size_t)i * clip * sizeof *x, clip * sizeof *x);
+        if ((rc = run_encode(run, p, x, T_F32, 1, frames, h, w, row, err)) < 0) goto done;
+        part_row r = {.item = i, .clip = 0, .label = -1, .path = what, .data = row};
+        if ((rc = part_add(pt, &r, err)) < 0 || (rc = part_item_done(pt, i, err)) < 0) goto done;
+        if (cli_stopped(NULL)) {
+            rc = err_set(err, JEPA_E_CANCELLED, "stopped after %lld of %lld clips", (long long)i + 1, (long long)n);
+            goto done;
+        }
+    }
+    *rows = n;
+    const out_meta om = {.model = ck_path(m->c), .sha256 = sha, .precision = "f32", .pool = pools[p->pool], .version = jepa_version(), .settings = settings,
+                         .transform = "none: pixel_values", .device = m->device, .frames = p->frames, .grid = {p->grid[0], p->grid[1], p->grid[2]},
+                         .per_row = p->per_row, .dim = p->dim, .store = store, .layered = p->pool != JEPA_POOL_MEAN};
+    rc = out_write(out, &om, pt, err);
+done:
+    jepa_session_close(&run);
+    if (pt) part_remove(&pt);
+    mem_free(row), mem_free(x);
+    st_close(&f);
+    (void)c;
+    return rc;
+}
+
+int cmd_embed(cli *c, int argc, char **argv) {
+    jepa_err err = {0};
+    model_args a;
+    text_list rest = {0};
+    const char *out = "embeddings.h5", *shard = "0/1", *type = "f32";
+    int batch = 1, by_time = 0, decoders = 2;
+    model_args_defaults(&a);
+    opt table[N_SAMPLING + N_MODEL + 7] = {
+        {"--out", "OUT", ".h5 (default embeddings.h5), .npy or .safetensors", O_TEXT, &out, 0, 0, "-o"},
+        {"--pool", "P", "mean (default), none, time, space", O_TEXT, &a.pool, 0, 0, NULL},
+        {"--batch", "N", "clips computed together; default 1", O_INT, &batch, 1, 4096, NULL},
+        {"--shard", "I/N", "only the inputs I, I+N, I+2N, …", O_TEXT, &shard, 0, 0, NULL},
+        {"--out-type", "T", "f32 (default) or f16", O_TEXT, &type, 0, 0, NULL},
+        {"--by-time", NULL, "frames by their times (variable frame rates) instead of by rate and number", O_FLAG, &by_time, 0, 0, NULL},
+        {"--decoders", "N", "decoding threads; default 2", O_INT, &decoders, 1, 64, NULL},
+    };
+    sampling_options(table + 7, &a);
+    model_options(table + 7 + N_SAMPLING, &a);
+    jepa *m = NULL;
+    clip_plan p;
+    items in = {0};
+    job_view v = {.c = c};
+    embed_job j = {.out = NULL};
+    int rc = options_read(c, table, sizeof table / sizeof *table, argc, argv, usage, &rest, &err);
+    if (rc) {
+        rc = rc == 1 ? 0 : rc;
+        goto done;
+    }
+    if (!rest.n) {
+        rc = err_set(&err, JEPA_E_USE, "nothing to embed: jepa embed -m MODEL INPUT…");
+        goto done;
+    }
+    if (sscanf(shard, "%d/%d", &j.shard, &j.shards) != 2 || j.shards < 1 || j.shard < 0 || j.shard >= j.shards || (strcmp(type, "f32") && strcmp(type, "f16"))) {
+        rc = err_set(&err, JEPA_E_USE, "--shard I/N with 0 <= I < N; --out-type f32 or f16");
+        goto done;
+    }
+    if ((rc = model_args_open(c, &a, 0, &m, &p, &err)) < 0) goto done;
+    p.by_time = by_time;
+    j.store = strcmp(type, "f16") ? T_F32 : T_F16;
+    size_t len = strlen(rest.at[0]);
+    if (len > 12 && !strcmp(rest.at[0] + len - 12, ".safetensors")) {
+        if (rest.n > 1) rc = err_set(&err, JEPA_E_USE, "a .safetensors of clips is embedded by itself");
+        else rc = embed_tensor(c, m, &p, rest.at[0], out, j.store, &j.rows, &err);
+        if (rc < 0) goto done;
+    } else {
+        for (int i = 0; i < rest.n; i++)
+            if ((rc = items_add(&in, rest.at[i], &err)) < 0) goto done;
+        if (!in.n) {
+            rc = err_set(&err, JEPA_E_IO, "%s: no clips in it", rest.at[0]);
+            goto done;
+        }
+        model_args_say(c, m, &p);
+        j.m = m, j.plan = &p, j.inputs = &in, j.out = out, j.batch = batch, j.threads = decoders, j.command = c->line;
+        j.stop = cli_stopped, j.progress = progress, j.failed = failed, j.line = say, j.ctx = &v;
+        if ((rc = embed_run(&j, &err)) < 0) goto done;
+    }
+    cli_progress_end(c);
+    if (j.failures) {
+        cli_line(c, "%lld input(s) failed:", (long long)j.failures);
+        for (int i = 0; i < v.n; i++) cli_line(c, "  %s: %s", v.f[i].path, v.f[i].reason);
+        if (v.n < j.failures) cli_line(c, "  … %lld from before this run went on", (long long)(j.failures - v.n));
+    }
+    if (c->json) {
+        json_writer w = {0};
+        jw_open(&w, NULL, '{');
+        jw_string(&w, "out", out), jw_int(&w, "rows", j.rows), jw_int(&w, "per_row", p.per_row), jw_int(&w, "dim", p.dim);
+        jw_open(&w, "failed", '[');
+        for (int i = 0; i < v.n; i++) {
+            jw_open(&w, NULL, '{');
+            jw_string(&w, "path", v.f[i].path), jw_int(&w, "line", v.f[i].line), jw_string(&w, "reason", v.f[i].reason);
+            jw_close(&w, '}');
+        }
+        jw_close(&w, ']');
+        jw_close(&w, '}');
+        if (!w.failed) printf("%s\n", w.text);
+        jw_free(&w);
+    } else if (p.per_row > 1) {
+        printf("%s: %lld x %lld x %lld\n", out, (long long)j.rows, (long long)p.per_row, (long long)p.dim);
+    } else {
+        printf("%s: %lld x %lld\n", out, (long long)j.rows, (long long)p.dim);
+    }
+    rc = j.failures ? 1 : 0;
+done:
+    for (int i = 0; i < v.n; i++) free(v.f[i].path), free(v.f[i].reason);
+    free(v.f);
+    items_free(&in);
+    jepa_close(&m);
+    text_list_free(&rest);
+    return cli_exit(c, rc, &err);
+}

@@ -1,0 +1,137 @@
+/* cmd_info.c: jepa info PATH…: what is in a model, a video, an image, an HDF5 file. */
+#include "cli/cli.h"
+#include "base/json.h"
+#include "checkpoint/checkpoint.h"
+#include "video/h5info.h"
+#include "video/video.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+
+static const char usage[] =
+    "  jepa info run/latest clip.mp4 embeddings.h5\n\n"
+    "Models: family, sizes, parameters, what is in the file. Videos: size, rate, frames, duration, rotation, codec. HDF5: data sets, attributes.\n";
+
+typedef struct tally { int64_t tensors, values, by_type[12]; } tally;
+static int count(void *ctx, const char *name, const tensor *t) {
+    tally *n = ctx;
+    n->tensors++;
+    n->values += tensor_count(t);
+    if (t->type < 12) n->by_type[t->type] += tensor_count(t);
+    return 0;
+}
+
+static int info_model(const char *path, json_writer *w, jepa_err *err) {
+    ck *k = NULL;
+    model_cfg m;
+    tally n = {0};
+    int rc = ck_open(&k, path, err);
+    if (rc < 0 || (rc = ck_config(k, &m, err)) < 0) {
+        ck_close(&k);
+        return rc;
+    }
+    ck_each(k, count, &n);
+    int type = T_F32;
+    for (int i = 0; i < 12; i++)
+        if (n.by_type[i] > n.by_type[type]) type = i;
+    jw_string(w, "kind", ck_kind(k));
+    jw_string(w, "family", m.family);
+    if (m.variant[0]) jw_string(w, "variant", m.variant);
+    jw_int(w, "parameters", n.values), jw_int(w, "tensors", n.tensors);
+    jw_string(w, "dtype", dtype_name((dtype)type));
+    jw_int(w, "embed_dim", m.embed_dim), jw_int(w, "depth", m.depth), jw_int(w, "num_heads", m.num_heads), jw_double(w, "mlp_ratio", m.mlp_ratio);
+    jw_int(w, "patch_size", m.patch_size), jw_int(w, "tubelet_size", m.tubelet_size), jw_int(w, "num_frames", m.num_frames);
+    jw_int(w, "img_height", m.img_height), jw_int(w, "img_width", m.img_width);
+    jw_string(w, "positions", !m.use_rope ? "sin-cos" : m.rope_interleaved ? "rotary, interleaved" : "rotary, tiled");
+    jw_bool(w, "encoder", ck_has(k, CK_ENCODER)), jw_bool(w, "target_encoder", ck_has(k, CK_TARGET)), jw_bool(w, "predictor", ck_has(k, CK_PREDICTOR));
+    if (ck_has(k, CK_PREDICTOR)) {
+        jw_int(w, "predictor_embed_dim", m.predictor_embed_dim), jw_int(w, "predictor_depth", m.predictor_depth);
+        jw_int(w, "predictor_num_heads", m.predictor_num_heads), jw_int(w, "num_mask_tokens", m.num_mask_tokens);
+    }
+    char side[2048];
+    ck_side_file(k, "optimizer.safetensors", side, sizeof side);
+    jw_bool(w, "optimizer", side[0] != 0);
+    ck_close(&k);
+    return 0;
+}
+
+static int info_video(const char *path, json_writer *w, jepa_err *err) {
+    vid *v = NULL;
+    int rc = vid_open(&v, path, NULL, err);
+    if (rc < 0) return rc;
+    const vid_info *i = vid_get_info(v);
+    jw_string(w, "kind", i->is_image ? "image" : "video");
+    jw_int(w, "width", i->width), jw_int(w, "height", i->height), jw_int(w, "frames", i->frames);
+    if (!i->is_image) {
+        if (i->promised > i->frames) jw_int(w, "frames_promised", i->promised);
+        jw_double(w, "fps", i->fps), jw_double(w, "seconds", i->duration);
+    }
+    jw_int(w, "rotation", i->rotation);
+    jw_string(w, "codec", i->codec);
+    if (i->pix_fmt[0]) jw_string(w, "pixel_format", i->pix_fmt);
+    if (i->range[0]) jw_string(w, "range", i->range);
+    if (i->matrix[0]) jw_string(w, "matrix", i->matrix);
+    vid_close(&v);
+    return 0;
+}
+
+static int h5_line(void *ctx, int attribute, const char *what, const char *text) {
+    char key[600];
+    snprintf(key, sizeof key, "%s%s", attribute ? "@" : "", what);
+    jw_string(ctx, key, text);
+    return 0;
+}
+
+static int info_of(const char *path, json_writer *w, jepa_err *err) {
+    struct stat st;
+    size_t n = strlen(path);
+    if (stat(path, &st)) return err_set(err, JEPA_E_IO, "%s: not found", path);
+    if (S_ISDIR(st.st_mode) || (n > 12 && !strcmp(path + n - 12, ".safetensors"))) return info_model(path, w, err);
+    if (h5_is(path)) {
+        jw_string(w, "kind", "HDF5");
+        return h5_describe(path, h5_line, w, err);
+    }
+    return info_video(path, w, err);
+}
+
+/* The JSON that --json prints, a line a value, for people. */
+static void print_text(const char *path, const json *o) {
+    printf("%s\n", path);
+    for (const json *v = json_first(o); v; v = json_next(v)) {
+        if (!strcmp(json_key(v), "path")) continue;
+        if (json_is_string(v)) printf("  %-20s %s\n", json_key(v), json_string(v, ""));
+        else if (json_is_bool(v)) printf("  %-20s %s\n", json_key(v), json_bool(v, 0) ? "yes" : "no");
+        else printf("  %-20s %.10g\n", json_key(v), json_number(v, 0));
+    }
+}
+
+int cmd_info(cli *c, int argc, char **argv) {
+    jepa_err err = {0};
+    text_list rest = {0};
+    int failed = 0, last = 0, rc = options_read(c, NULL, 0, argc, argv, usage, &rest, &err);
+    if (rc) {
+        rc = rc == 1 ? 0 : rc;
+        goto done;
+    }
+    if (!rest.n) rc = err_set(&err, JEPA_E_USE, "nothing was named: jepa info PATH…");
+    for (int i = 0; i < rest.n; i++) {
+        json_writer w = {0};
+        json *j = NULL;
+        jw_open(&w, NULL, '{');
+        jw_string(&w, "path", rest.at[i]);
+        int bad = info_of(rest.at[i], &w, &err);
+        jw_close(&w, '}');
+        if (bad < 0) {
+            last = bad;
+            if (++failed < rest.n) cli_warn(c, "%s", err.text);
+        } else if (c->json) printf("%s\n", w.failed ? "{}" : w.text);
+        else if (!w.failed && json_parse(&j, w.text, w.size, rest.at[i], &err) == 0) print_text(rest.at[i], j);
+        json_close(&j);
+        jw_free(&w);
+    }
+    if (failed) rc = failed == rest.n ? last : 1;
+done:
+    text_list_free(&rest);
+    return cli_exit(c, rc, &err);
+}

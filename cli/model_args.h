@@ -1,0 +1,20 @@
+/* model_args.h: the options that embed, frames, pca and probe share: which model, which frames, which crop. */
+#ifndef JEPA_CLI_MODEL_ARGS_H
+#define JEPA_CLI_MODEL_ARGS_H
+#include "cli/cli.h"
+#include "infer/infer.h"
+
+typedef struct model_args {
+    const char *model, *pool, *layers, *which, *positions;
+    int allow_partial, as_stored, reject_short;
+    jepa_embed_options o;
+    int layer[16];
+} model_args;
+
+enum { N_SAMPLING = 8, N_MODEL = 5 };
+void model_args_defaults(model_args *a);
+void sampling_options(opt *table, model_args *a);  /* N_SAMPLING entries: --frames … --as-stored */
+void model_options(opt *table, model_args *a);     /* N_MODEL entries: -m, --layers, --which, --positions, --allow-partial */
+int model_args_open(cli *c, model_args *a, int untrained, jepa **m, clip_plan *p, jepa_err *err);
+void model_args_say(cli *c, const jepa *m, const clip_plan *p); /* sampling and transform, as they are used */
+#endif

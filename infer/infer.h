@@ -1,0 +1,108 @@
+/* infer.h: the parts behind jepa.h that the program uses too: an open model, clip plans, the embedding job. Not installed. */
+#ifndef JEPA_INFER_H
+#define JEPA_INFER_H
+#include "checkpoint/checkpoint.h"
+#include "encoder/encoder.h"
+#include "infer/jepa.h"
+#include "video/video.h"
+
+#include <pthread.h>
+
+struct jepa {
+    dev *d;
+    ck *c;
+    model_cfg mc;
+    enc_cfg ec;
+    params p;                  /* "encoder.*" */
+    enc *e;
+    pthread_mutex_t lock;      /* packing happens once, in the first session */
+    int packed, lock_ready;
+    jepa_options o;
+    clip_cfg clip;             /* the model's own transform */
+    double fps; int stride;    /* the model's own sampling */
+    int which_target;          /* 1: weights are the target encoder's */
+    char device[160], transform[160], kind[96];
+};
+
+struct jepa_run {
+    jepa *m;
+    queue *q;
+    enc_acts *a;
+    enc_shape shape;
+    buf x, tokens, hidden[16];
+    int n_hidden;
+};
+
+/* The same network as before its training: seed and init_sd 0: those of the run's config.yaml, where it has one. */
+int untrained_twin(const jepa *m, jepa **out, int64_t seed, double init_sd, jepa_err *err);
+
+/* ---- which clips of a video, and how each becomes what the model sees ---- */
+typedef struct clip_plan {
+    int frames, pool, layers, layer[16];
+    double fps; int stride;    /* fps > 0, or stride > 0 */
+    int clips; double every;
+    int by_time;               /* frames by time instead of by rate and index */
+    int as_stored, reject_short;
+    clip_cfg clip;
+    int64_t grid[3], per_row, dim; /* of a row, after pooling */
+} clip_plan;
+int plan_make(const jepa *m, const jepa_embed_options *o, clip_plan *p, jepa_err *err);
+void plan_pool(clip_plan *p, const enc_cfg *c, int frames, int height, int width); /* grid, per_row, dim for another size */
+
+typedef struct clip_list { int64_t *index; int n; int slow; } clip_list; /* [n,frames] */
+int clips_of(vid *v, const clip_plan *p, clip_list *out, jepa_err *err); /* mem_free(out->index) */
+/* Clip k: decoded, prepared → out uint8 [frames,crop,crop,3]. A cut file that ends early is sampled again from what there is (clips is redone). */
+int clip_load(vid *v, const clip_plan *p, clip_list *clips, int k, uint8_t *out, double *start, double *end, jepa_err *err);
+
+/* ---- from clips to rows ---- */
+/* x uint8 [n,T,H,W,3], or float32 [n,T,3,H,W] → rows [n, per_row, dim]. */
+int run_encode(jepa_run *r, const clip_plan *p, const void *x, dtype type, int64_t n, int64_t frames, int64_t height, int64_t width, float *rows, jepa_err *err);
+
+/* ---- embedding jobs ---- */
+typedef struct embed_job {
+    jepa *m;
+    const clip_plan *plan;
+    const items *inputs;
+    const char *out;             /* .h5, .npy, .safetensors */
+    dtype store;                 /* T_F32 or T_F16 */
+    int batch, threads;          /* clips a call; decoding threads */
+    int shard, shards;           /* items i with i % shards == shard */
+    const char *command;         /* how the program was called, stored */
+    int (*stop)(void *ctx);      /* nonzero: finish the clip in hand, keep OUT.part, return JEPA_E_CANCELLED */
+    void (*progress)(void *ctx, int64_t items_done, int64_t items, int64_t clips);
+    void (*failed)(void *ctx, const char *path, int line, const char *reason);
+    void (*line)(void *ctx, const char *text);
+    void *ctx;
+    int64_t rows, failures, resumed; /* out: what was done */
+} embed_job;
+int embed_run(embed_job *j, jepa_err *err);
+
+/* ---- OUT.part: rows as they come, so that a killed job goes on ---- */
+typedef struct part part;
+typedef struct part_row { int64_t item; int32_t clip, line; double start, end; int64_t label; const char *path, *reason; const float *data; } part_row; /* reason: a failure, no data */
+int part_open(part **out, const char *path, const char *settings /* JSON */, int64_t floats, jepa_err *err); /* existing: settings compared, the difference named */
+int64_t part_items(const part *p);            /* items that are whole in it */
+int64_t part_rows(const part *p); int64_t part_failures(const part *p);
+int part_add(part *p, const part_row *r, jepa_err *err);
+int part_item_done(part *p, int64_t item, jepa_err *err);
+int part_each(part *p, int (*fn)(void *ctx, const part_row *r), void *ctx, jepa_err *err); /* all whole items' rows and failures, in order */
+void part_close(part **p);                    /* keeps the file */
+int part_remove(part **p);                    /* closes and deletes it */
+
+typedef struct out_meta { /* what every output says of itself */
+    const char *model, *sha256, *precision, *pool, *version, *settings, *transform, *device;
+    int frames; int64_t grid[3], per_row, dim; dtype store; int layered /* per_row kept as a dimension */;
+} out_meta;
+int out_write(const char *path, const out_meta *m, part *p, jepa_err *err); /* by ending; aside, synced, renamed */
+int out_write_h5(const char *path, const out_meta *m, part *p, jepa_err *err);
+/* 1: path holds a complete output with these settings; 0: not there; JEPA_E_USE: other settings, the difference named. */
+int out_check(const char *path, const char *settings, jepa_err *err);
+int out_check_h5(const char *path, char **settings, jepa_err *err); /* settings attribute, mem_free */
+int settings_differ(const char *a, const char *b, char *what, size_t size); /* JSON objects: first key that differs */
+
+/* ---- pictures ---- */
+/* First three principal components of tokens [n,dim] as RGB bytes [n,3] (each stretched over its 1st … 99th percentile). basis (or NULL) [3,dim] and mean [dim] are given out. */
+int pca_rgb(const float *tokens, int64_t n, int64_t dim, uint8_t *rgb, jepa_err *err);
+/* PNG: one column a sampled frame: the frame as the model sees it above, its tokens' components below. */
+int pca_picture(jepa_run *r, const char *video, const clip_plan *p, const char *png, jepa_err *err);
+#endif
