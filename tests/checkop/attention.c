@@ -1,0 +1,318 @@
+/* attention.c: attention and attention_bwd: head sizes, lengths, blocks, strides, large scores, ties. */
+#include <stdlib.h>
+#include "tests/checkop/checkop.h"
+
+enum { PACKED = 1, LSE = 2, STRIDES = 4, LARGE = 8, TIES = 16 };
+
+typedef struct shape {
+    int64_t batch, heads, nq, nk, dim, block;
+    int flag;
+    double scale;
+} shape;
+
+static int call_attention(const ops *o, queue *q, const job *j, void **p) {
+    op_attention a = *(const op_attention *)j->arg;
+    a.q = at(j, p, "q");
+    a.k = at(j, p, "k");
+    a.v = at(j, p, "v");
+    a.o = at(j, p, "o");
+    a.lse = at(j, p, "lse");
+    if (j->flag & PACKED) { /* one row: q, k, v of all heads */
+        float *qkv = at(j, p, "qkv");
+        int64_t d = a.heads * a.head_dim;
+        a.q = qkv, a.k = qkv + d, a.v = qkv + 2 * d;
+    }
+    return o->attention(q, &a);
+}
+
+static int call_attention_bwd(const ops *o, queue *q, const job *j, void **p) {
+    op_attention_bwd a = *(const op_attention_bwd *)j->arg;
+    a.q = at(j, p, "q");
+    a.k = at(j, p, "k");
+    a.v = at(j, p, "v");
+    a.o = at(j, p, "o");
+    a.dout = at(j, p, "dout");
+    a.lse = at(j, p, "lse");
+    a.dq = at(j, p, "dq");
+    a.dk = at(j, p, "dk");
+    a.dv = at(j, p, "dv");
+    if (j->flag & PACKED) {
+        float *qkv = at(j, p, "qkv"), *dqkv = at(j, p, "dqkv");
+        int64_t d = a.heads * a.head_dim;
+        a.q = qkv, a.k = qkv + d, a.v = qkv + 2 * d;
+        a.dq = dqkv, a.dk = dqkv + d, a.dv = dqkv + 2 * d;
+    }
+    return o->attention_bwd(q, &a);
+}
+
+static void label(char *text, size_t size, const shape *s) {
+    snprintf(text, size, "b%lld h%lld %lldx%lld dim %lld%s%.0lld%s%s%s%s%s", (long long)s->batch, (long long)s->heads, (long long)s->nq,
+             (long long)s->nk, (long long)s->dim, s->block ? " block " : "", (long long)s->block, s->flag & PACKED ? " packed" : "",
+             s->flag & LSE ? " lse" : "", s->flag & STRIDES ? " strides" : "", s->flag & LARGE ? " large" : "",
+             s->flag & TIES ? " ties" : "");
+}
+
+/* q, k and v in `array`s of their own or as one packed row. Spread of the scores: 1, or far beyond where exp alone overflows. */
+static void inputs(ctx *c, job *j, const shape *s) {
+    int64_t d = s->heads * s->dim, pad = s->flag & STRIDES ? 5 : 0;
+    double spread = s->flag & LARGE ? 20 : 1;
+    if (s->flag & PACKED) {
+        fill_normal(c, job_array(c, j, IN, "qkv", T_F32, s->batch * s->nq, 3 * d, 0), 0, spread);
+        return;
+    }
+    array *q = job_array(c, j, IN, "q", T_F32, s->batch * s->nq, d, d + pad);
+    array *k = job_array(c, j, IN, "k", T_F32, s->batch * s->nk, d, d + 2 * pad);
+    job_array(c, j, IN, "v", T_F32, s->batch * s->nk, d, d + 3 * pad);
+    fill_normal(c, q, 0, spread);
+    fill_normal(c, k, 0, spread);
+    if (s->flag & TIES) /* all keys alike: every score of a row is its maximum */
+        for (int64_t i = 1; i < k->rows; i++) memcpy(row_of(k, i), row_of(k, 0), (size_t)d * sizeof(float));
+}
+
+typedef struct bounds {
+    double s, top, p; /* error of a score, largest score, relative error of a probability */
+    double in, scale; /* largest |q|, |k|, |v| */
+} bounds;
+
+/* A score sums dim products of spread σ² (2·ULP·dim·σ², see linear.c) and is rounded when scaled and when the maximum is taken off
+ * (4 ULP of the largest); exp of it has that error as its relative one, and 4 ULP of its own. */
+static bounds bounds_of(const shape *s) {
+    bounds b;
+    double spread = s->flag & LARGE ? 20 : 1;
+    b.scale = s->scale != 0 ? fabs(s->scale) : 1 / sqrt((double)s->dim);
+    b.top = 6 * b.scale * spread * spread * sqrt((double)s->dim);
+    b.s = 2 * ULP * (double)s->dim * b.scale * spread * spread + 4 * ULP * b.top;
+    b.p = b.s + 4 * ULP;
+    b.in = 5.5 * spread;
+    return b;
+}
+
+static job forward_job(ctx *c, op_attention *a, const shape *s) {
+    char text[160];
+    int64_t d = s->heads * s->dim, pad = s->flag & STRIDES ? 5 : 0;
+    label(text, sizeof text, s);
+    *a = (op_attention){.batch = s->batch, .heads = s->heads, .nq = s->nq, .nk = s->nk, .head_dim = s->dim, .scale = s->scale, .block = s->block};
+    if (s->flag & PACKED) a->ldq = a->ldk = a->ldv = 3 * d;
+    if (s->flag & STRIDES) a->ldq = d + pad, a->ldk = d + 2 * pad, a->ldv = d + 3 * pad, a->ldo = d + 4 * pad;
+    job j = job_of(c, "attention", call_attention, a, "%s", text);
+    j.flag = s->flag;
+    j.flops = 4.0 * (double)(s->batch * s->heads * s->nq * s->nk * s->dim) * (s->block ? 0.5 : 1);
+    inputs(c, &j, s);
+    bounds b = bounds_of(s);
+    array *o = job_array(c, &j, OUT, "o", T_F32, s->batch * s->nq, d, d + 4 * pad);
+    /* Σ p v / Σ p: errors of p that all keys share cancel, the rest weigh at most 2·|v|; adding up nk terms in order and rescaling once
+     * per tile costs another √nk ULP. */
+    o->abs = b.in * (2 * b.p + (4 + sqrt((double)s->nk)) * ULP);
+    if (s->flag & LSE) {
+        array *lse = job_array(c, &j, OUT, "lse", T_F32, s->nq ? s->batch * s->heads : 0, s->nq, 0);
+        lse->abs = b.p + 2 * ULP * sqrt((double)s->nk);
+        lse->rel = 2 * ULP;
+    }
+    return j;
+}
+
+static job backward_job(ctx *c, op_attention_bwd *a, const shape *s) {
+    char text[160];
+    int64_t d = s->heads * s->dim, pad = s->flag & STRIDES ? 5 : 0;
+    label(text, sizeof text, s);
+    *a = (op_attention_bwd){
+        .batch = s->batch, .heads = s->heads, .nq = s->nq, .nk = s->nk, .head_dim = s->dim, .scale = s->scale, .block = s->block};
+    if (s->flag & PACKED) a->ldq = a->ldk = a->ldv = a->lddq = a->lddk = a->lddv = 3 * d;
+    if (s->flag & STRIDES) {
+        a->ldq = d + pad, a->ldk = d + 2 * pad, a->ldv = d + 3 * pad, a->ldo = d + 4 * pad, a->lddo = d + 1;
+        a->lddq = d + 2, a->lddk = d + 3, a->lddv = d + 4;
+    }
+    job j = job_of(c, "attention_bwd", call_attention_bwd, a, "%s", text);
+    j.flag = s->flag;
+    j.flops = 10.0 * (double)(s->batch * s->heads * s->nq * s->nk * s->dim) * (s->block ? 0.5 : 1);
+    inputs(c, &j, s);
+    array *o = job_array(c, &j, IN, "o", T_F32, s->batch * s->nq, d, a->ldo);
+    array *lse = job_array(c, &j, IN, "lse", T_F32, s->nq ? s->batch * s->heads : 0, s->nq, 0);
+    job_array(c, &j, IN, "dout", T_F32, s->batch * s->nq, d, a->lddo);
+    /* o and lse: what forward left */
+    op_attention f = {.batch = s->batch, .heads = s->heads, .nq = s->nq, .nk = s->nk, .head_dim = s->dim, .scale = s->scale, .block = s->block,
+                      .ldq = a->ldq, .ldk = a->ldk, .ldv = a->ldv, .ldo = a->ldo};
+    job g = j;
+    void *p[16];
+    for (int i = 0; i < g.n; i++) p[i] = g.a[i].init;
+    g.arg = &f;
+    if (call_attention(dev_ops(c->ref), c->ref_q, &g, p) < 0) say(c, &j, "ref forward failed");
+    bounds b = bounds_of(s);
+    /* p also takes the rounding of the stored lse. ds = p (do·v - do·o): the bracket is at most 2·dp with an error of its own from two sums
+     * over dim. Over a row Σ p = 1; over a column it is about nq/nk, several times that in an unlucky one, nq at most. */
+    double dp = 6 * sqrt((double)s->dim) * b.in / 5.5, e_dp = 4 * ULP * (double)s->dim * b.in / 5.5 + 2 * ULP * dp;
+    double e_p = b.p + ULP * largest(lse) + 4 * ULP, col = fmin((double)s->nq, 4 * (1 + (double)s->nq / (double)s->nk));
+    if (s->block || s->flag & (LARGE | TIES)) col = (double)s->nq; /* the first keys are seen by all; sharp rows may share a key */
+    double e_ds = b.scale * (e_p * 2 * dp + e_dp), term = b.scale * 2 * dp;
+    double e_dq = b.in * (e_ds + term * ULP * (4 + sqrt((double)s->nk)));
+    double e_dk = b.in * col * (e_ds + term * ULP * (4 + sqrt((double)s->nq)));
+    double e_dv = 5.5 * col * (e_p + ULP * (4 + sqrt((double)s->nq)));
+    (void)o;
+    if (s->flag & PACKED) {
+        job_array(c, &j, OUT, "dqkv", T_F32, s->batch * s->nq, 3 * d, 0)->abs = fmax(e_dq, fmax(e_dk, e_dv));
+    } else {
+        job_array(c, &j, OUT, "dq", T_F32, s->batch * s->nq, d, a->lddq)->abs = e_dq;
+        job_array(c, &j, OUT, "dk", T_F32, s->batch * s->nk, d, a->lddk)->abs = e_dk;
+        job_array(c, &j, OUT, "dv", T_F32, s->batch * s->nk, d, a->lddv)->abs = e_dv;
+    }
+    return j;
+}
+
+static const shape SHAPES[] = {
+    /* one of everything */
+    {1, 1, 1, 1, 1, 0, LSE, 0},
+    {1, 1, 1, 1, 64, 0, 0, 0},
+    {1, 2, 1, 33, 32, 0, LSE, 0},
+    {2, 1, 33, 1, 7, 0, LSE, 0},
+    /* head sizes, tuned and not */
+    {1, 2, 31, 31, 1, 0, LSE, 0},
+    {1, 2, 32, 32, 2, 0, LSE, 0},
+    {2, 3, 33, 33, 7, 0, LSE | PACKED, 0},
+    {1, 2, 37, 37, 10, 0, LSE | PACKED, 0},
+    {1, 3, 31, 31, 14, 0, LSE | PACKED, 0},
+    {1, 2, 33, 33, 16, 0, LSE | STRIDES, 0},
+    {2, 2, 32, 32, 24, 0, LSE | PACKED, 0},
+    {1, 3, 31, 31, 28, 0, LSE | PACKED, 0},
+    {2, 3, 33, 33, 32, 0, LSE | PACKED, 0},
+    {1, 2, 61, 61, 63, 0, LSE, 0},
+    {1, 3, 65, 65, 64, 0, LSE | PACKED, 0},
+    {1, 2, 31, 31, 65, 0, LSE, 0},
+    {1, 2, 33, 33, 80, 0, LSE | PACKED, 0},
+    {1, 2, 32, 32, 88, 0, LSE | PACKED, 0},
+    {1, 1, 47, 47, 127, 0, LSE, 0},
+    {1, 2, 33, 33, 128, 0, LSE | PACKED, 0},
+    /* lengths */
+    {1, 2, 63, 63, 32, 0, LSE | PACKED, 0},
+    {1, 2, 64, 64, 64, 0, LSE | PACKED, 0},
+    {1, 2, 127, 127, 32, 0, LSE, 0},
+    {1, 2, 129, 129, 64, 0, 0, 0},
+    {1, 2, 197, 197, 64, 0, LSE | PACKED, 0},
+    {1, 3, 250, 250, 32, 0, LSE | PACKED, 0},
+    /* cross */
+    {2, 2, 1, 197, 64, 0, LSE | STRIDES, 0},
+    {1, 2, 31, 65, 32, 0, LSE, 0},
+    {1, 2, 131, 17, 24, 0, LSE | STRIDES, 0},
+    {0, 2, 5, 5, 8, 0, LSE, 0},
+    /* block-causal: blocks of 1, within tiles, across tiles, a last short one, one that holds all */
+    {1, 2, 33, 33, 32, 1, LSE | PACKED, 0},
+    {2, 2, 40, 40, 24, 10, LSE | PACKED, 0},
+    {1, 2, 67, 67, 64, 32, LSE | STRIDES, 0},
+    {1, 2, 135, 135, 32, 45, LSE | PACKED, 0},
+    {1, 1, 250, 250, 64, 66, LSE, 0},
+    {1, 2, 31, 31, 7, 1000, LSE, 0},
+    {1, 1, 1, 1, 16, 1, LSE, 0},
+    /* scores of several hundred; equal ones; other scales */
+    {1, 2, 65, 65, 64, 0, LSE | LARGE, 0},
+    {1, 2, 33, 33, 80, 0, LARGE | PACKED, 0},
+    {1, 2, 48, 48, 32, 16, LSE | LARGE, 0},
+    {1, 2, 40, 77, 32, 0, LSE | TIES, 0},
+    {1, 2, 33, 33, 24, 0, LSE | PACKED, 0.25},
+    {1, 2, 33, 33, 24, 0, LSE, -0.1},
+};
+/* ViT-S/L at 16 frames of 224; a predictor's union (head size 32) */
+static const shape BIG[] = {{1, 1, 1568, 1568, 64, 0, LSE | PACKED, 0}, {1, 1, 1568, 1568, 32, 0, LSE | PACKED, 0}};
+
+typedef struct refusal {
+    size_t field;
+    int64_t value;
+    int rc;
+    const char *why;
+} refusal;
+#define SHARED_REFUSALS(type) \
+    {offsetof(type, batch), -1, JEPA_E_USE, "batch -1"}, {offsetof(type, batch), INT64_MAX, JEPA_E_USE, "batch 2^63-1"}, \
+    {offsetof(type, heads), 0, JEPA_E_USE, "heads 0"}, {offsetof(type, heads), INT64_MAX, JEPA_E_USE, "heads 2^63-1"}, \
+    {offsetof(type, nq), -1, JEPA_E_USE, "nq -1"}, {offsetof(type, nk), 0, JEPA_E_USE, "nk 0"}, \
+    {offsetof(type, head_dim), 0, JEPA_E_USE, "head_dim 0"}, {offsetof(type, head_dim), -8, JEPA_E_USE, "head_dim -8"}, \
+    {offsetof(type, head_dim), 129, JEPA_E_UNSUPPORTED, "head_dim 129"}, {offsetof(type, block), -1, JEPA_E_USE, "block -1"}, \
+    {offsetof(type, ldq), 15, JEPA_E_USE, "ldq < heads·head_dim"}, {offsetof(type, ldk), -16, JEPA_E_USE, "ldk < 0"}, \
+    {offsetof(type, ldv), 1, JEPA_E_USE, "ldv < heads·head_dim"}, {offsetof(type, ldo), INT64_MAX, JEPA_E_USE, "ldo 2^63-1"}
+
+static void forward_refusals(ctx *c) {
+    static const refusal R[] = {SHARED_REFUSALS(op_attention)};
+    op_attention good, bad;
+    const shape s = {2, 2, 5, 5, 8, 0, LSE, 0}, cross = {1, 2, 4, 6, 8, 0, LSE, 0};
+    job j = forward_job(c, &good, &s);
+    static const char *const NEEDED[] = {"q", "k", "v", "o"};
+    for (int i = 0; i < COUNT(NEEDED); i++) job_refuse_null(c, &j, NEEDED[i]);
+    for (int i = 0; i < COUNT(R); i++) {
+        bad = good;
+        memcpy((char *)&bad + R[i].field, &R[i].value, sizeof R[i].value);
+        job_refuse(c, &j, &bad, R[i].rc, R[i].why);
+    }
+    bad = good;
+    bad.scale = NAN;
+    job_refuse(c, &j, &bad, JEPA_E_USE, "scale NaN");
+    bad = good;
+    bad.type = T_F16;
+    job_refuse(c, &j, &bad, JEPA_E_UNSUPPORTED, "f16");
+    job_close(&j);
+    j = forward_job(c, &good, &cross);
+    bad = good;
+    bad.block = 2;
+    job_refuse(c, &j, &bad, JEPA_E_USE, "block-causal with nq != nk");
+    job_close(&j);
+}
+
+static void backward_refusals(ctx *c) {
+    static const refusal R[] = {SHARED_REFUSALS(op_attention_bwd),
+                                {offsetof(op_attention_bwd, lddo), 3, JEPA_E_USE, "lddo < heads·head_dim"},
+                                {offsetof(op_attention_bwd, lddq), 3, JEPA_E_USE, "lddq < heads·head_dim"},
+                                {offsetof(op_attention_bwd, lddk), -3, JEPA_E_USE, "lddk < 0"},
+                                {offsetof(op_attention_bwd, lddv), 15, JEPA_E_USE, "lddv < heads·head_dim"}};
+    op_attention_bwd good, bad;
+    const shape s = {2, 2, 5, 5, 8, 0, LSE, 0};
+    job j = backward_job(c, &good, &s);
+    static const char *const NEEDED[] = {"q", "k", "v", "o", "dout", "lse", "dq", "dk", "dv"};
+    for (int i = 0; i < COUNT(NEEDED); i++) job_refuse_null(c, &j, NEEDED[i]);
+    for (int i = 0; i < COUNT(R); i++) {
+        bad = good;
+        memcpy((char *)&bad + R[i].field, &R[i].value, sizeof R[i].value);
+        job_refuse(c, &j, &bad, R[i].rc, R[i].why);
+    }
+    bad = good;
+    bad.scale = INFINITY;
+    job_refuse(c, &j, &bad, JEPA_E_USE, "scale infinite");
+    bad = good;
+    bad.type = T_BF16;
+    job_refuse(c, &j, &bad, JEPA_E_UNSUPPORTED, "bf16");
+    job_close(&j);
+}
+
+void family_attention(ctx *c) {
+    if (op_begin(c, "attention")) {
+        op_attention a;
+        for (int i = 0; i < COUNT(SHAPES); i++) {
+            job j = forward_job(c, &a, &SHAPES[i]);
+            job_run(c, &j);
+            if (SHAPES[i].batch && SHAPES[i].nk < 140) job_nan(c, &j);
+            job_close(&j);
+        }
+        for (int i = 0; i < COUNT(BIG); i++) {
+            job j = forward_job(c, &a, &BIG[i]);
+            job_run(c, &j);
+            job_close(&j);
+        }
+        const shape none = {2, 2, 0, 9, 8, 0, LSE, 0};
+        job j = forward_job(c, &a, &none);
+        job_run(c, &j);
+        job_close(&j);
+        forward_refusals(c);
+        op_end(c);
+    }
+    if (op_begin(c, "attention_bwd")) {
+        op_attention_bwd a;
+        for (int i = 0; i < COUNT(SHAPES); i++) {
+            job j = backward_job(c, &a, &SHAPES[i]);
+            job_run(c, &j);
+            if (SHAPES[i].batch && SHAPES[i].nk < 70) job_nan(c, &j);
+            job_close(&j);
+        }
+        for (int i = 0; i < COUNT(BIG); i++) {
+            job j = backward_job(c, &a, &BIG[i]);
+            job_run(c, &j);
+            job_close(&j);
+        }
+        backward_refusals(c);
+        op_end(c);
+    }
+}

@@ -1,0 +1,70 @@
+/* main.c: checkop: every operation of a back end against its definition in compute/ref.
+ *
+ *     checkop [--on cpu] [--isa portable|avx2|avx512] [--op GLOB] [--seed N] [--bench] [--verbose]
+ *
+ * Exit 0: all equal within their bounds; 1: not; 2: wrong arguments; 77: this machine lacks the instruction set. */
+#include <stdlib.h>
+#include "tests/checkop/checkop.h"
+
+static int stop(int code, const jepa_err *err) {
+    fprintf(stderr, "checkop: %s\n", err->text);
+    return code;
+}
+
+int main(int argc, char **argv) {
+    ctx c = {.glob = "*", .seed = 1};
+    const char *on = "cpu", *isa = NULL;
+    jepa_err err = {0};
+    for (int i = 1; i < argc; i++) {
+        const char *next = i + 1 < argc ? argv[i + 1] : NULL;
+        if (!strcmp(argv[i], "--bench"))
+            c.bench = 1;
+        else if (!strcmp(argv[i], "--verbose"))
+            c.verbose = 1;
+        else if (!strcmp(argv[i], "--on") && next)
+            on = argv[++i];
+        else if (!strcmp(argv[i], "--isa") && next)
+            isa = argv[++i];
+        else if (!strcmp(argv[i], "--op") && next)
+            c.glob = argv[++i];
+        else if (!strcmp(argv[i], "--seed") && next)
+            c.seed = strtoull(argv[++i], NULL, 10);
+        else {
+            fprintf(stderr, "usage: checkop [--on cpu|ref] [--isa portable|avx2|avx512] [--op GLOB] [--seed N] [--bench] [--verbose]\n");
+            return 2;
+        }
+    }
+    if (dev_open(&c.ref, "ref", 1, &err) < 0 || queue_open(&c.ref_q, c.ref, &err) < 0) return stop(2, &err);
+    for (int t = 0; t < 2; t++) {
+        if (dev_open(&c.dev[t], on, t + 1, &err) < 0) return stop(2, &err);
+        int rc = isa ? dev_limit_isa(c.dev[t], isa, &err) : 0;
+        if (rc < 0) return stop(rc == JEPA_E_UNSUPPORTED ? 77 : 2, &err);
+        if (queue_open(&c.dev_q[t], c.dev[t], &err) < 0) return stop(2, &err);
+    }
+    printf("checkop: %s, against %s\n", dev_describe(c.dev[1]), dev_describe(c.ref));
+    family_linear(&c);
+    family_gelu(&c);
+    family_layernorm(&c);
+    family_attention(&c);
+    family_rope(&c);
+    family_rows(&c);
+    family_tubelets(&c);
+    family_loss(&c);
+    family_optim(&c);
+    for (int t = 0; t < 2; t++) {
+        if (queue_wait(c.dev_q[t], &err) < 0) {
+            stop(1, &err);
+            c.failures++;
+        }
+        queue_close(&c.dev_q[t]);
+        dev_close(&c.dev[t]);
+    }
+    queue_close(&c.ref_q);
+    dev_close(&c.ref);
+    if (!c.ops_seen) {
+        fprintf(stderr, "checkop: no operation is named like '%s'\n", c.glob);
+        return 2;
+    }
+    printf("%d operations, %d failures\n", c.ops_seen, c.failures);
+    return c.failures ? 1 : 0;
+}
