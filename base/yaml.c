@@ -207,7 +207,7 @@ static int parse(yaml **out, const char *text, size_t size, const char *file, in
     if (size >= 3 && !memcmp(text, "\xEF\xBB\xBF", 3)) r.text = text += 3, r.size = size -= 3; /* byte order mark */
     if (size > MAX_BYTES)
         return err_set_at(err, JEPA_E_MODEL, r.file, -1, "%s: %zu bytes; a YAML file may have at most %d", r.file, size, MAX_BYTES);
-    if (fault_point("yaml") || !yaml_parser_initialize(&r.parser)) return no_memory(&r);
+    if (fault_point("alloc") || !yaml_parser_initialize(&r.parser)) return no_memory(&r);
     yaml_parser_set_input_string(&r.parser, (const unsigned char *)text, size);
     yaml_parser_set_encoding(&r.parser, YAML_UTF8_ENCODING);
     while ((rc = next(&r)) == 0 && r.event.type != YAML_STREAM_END_EVENT) {
@@ -219,10 +219,10 @@ static int parse(yaml **out, const char *text, size_t size, const char *file, in
         }
         if (rc) break;
     }
-    if (rc == 0 && !y) { /* nothing but comments: an empty map */
-        y = mem_alloc(1, sizeof *y);
-        if (y) y->kind = YAML_MAP, y->line = from_command ? 0 : 1;
-        else rc = no_memory(&r);
+    if (rc == 0 && !y && (!(y = mem_alloc(1, sizeof *y)) || !(y->text = copy("", 0)))) rc = no_memory(&r);
+    if (rc == 0 && !from_command && y->kind == YAML_SCALAR && !y->quoted && !*y->text) { /* nothing but comments: an empty map */
+        mem_free(y->text);
+        y->text = NULL, y->kind = YAML_MAP, y->line = 1;
     }
     if (r.has_event) yaml_event_delete(&r.event);
     yaml_parser_delete(&r.parser);

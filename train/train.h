@@ -35,7 +35,8 @@ typedef struct train_cfg {
     feed_cfg feed;                 /* batch = mask group; accumulate = global batch / batch */
     int accumulate;                /* mask groups per step: nodes·tasks_per_node of the YAML */
     int64_t steps;                 /* iterations of the run: ipe·epochs, ipe 0 in the file: from the data */
-    int save_every;                /* steps between checkpoints */
+    int save_every;                /* steps between checkpoints, at least 1 (the last step is saved too) */
+    int save_every_epochs;         /* > 0: that many epochs was meant; save_every is this times the steps of an epoch once those are known */
     int log_every, monitor_every, keep_last;
     uint64_t seed;
     char folder[512]; char config_path[512];

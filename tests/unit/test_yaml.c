@@ -55,6 +55,9 @@ static void tree(void **state) {
     y = good("# nothing\n");
     assert_true(y->kind == YAML_MAP && y->count == 0);
     yaml_close(&y);
+    y = good("---\n");
+    assert_true(y->kind == YAML_MAP && y->count == 0);
+    yaml_close(&y);
     y = good("");
     yaml_close(&y);
     y = good("\xEF\xBB\xBF" "a: \xC3\xBC\r\nb: 2\r\n"); /* byte order mark, Windows line ends */
@@ -202,6 +205,8 @@ static void set(void **state) {
     assert_int_equal(yaml_set(y, "folder", "a b/c", &err), 0);
     assert_string_equal(yaml_at(y, "folder")->text, "a b/c");
     assert_int_equal(yaml_set(y, "folder", "", &err), 0);
+    assert_true(yaml_is_null(yaml_at(y, "folder")));
+    assert_int_equal(yaml_set(y, "folder", "# nothing", &err), 0);
     assert_true(yaml_is_null(yaml_at(y, "folder")));
     assert_int_equal(yaml_set(y, "data", "{fps: 2}", &err), 0); /* replaces */
     assert_null(yaml_at(y, "data.datasets"));
