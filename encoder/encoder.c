@@ -220,8 +220,9 @@ int enc_acts_open(enc_acts **out, const enc *e, dev *d, const enc_shape *s, jepa
     a->rows = rows;
     if (s->keep_for_backward) a->s.kept = mem_alloc((size_t)e->c.depth, sizeof *a->s.kept);
     block_acts *kept = a->s.kept;
-    a->pos_host = mem_alloc((size_t)rows, 3 * sizeof(float));
-    if ((s->keep_for_backward && !kept) || !a->pos_host || buf_new(&a->mem, d, bytes, NULL) < 0) {
+    /* the large one first: what does not fit is known before anything else is touched */
+    if ((s->keep_for_backward && !kept) || buf_new(&a->mem, d, bytes, NULL) < 0 ||
+        !(a->pos_host = mem_alloc((size_t)rows, 3 * sizeof(float)))) {
         enc_acts_close(&a);
         return no_memory(e, s, rows, err);
     }

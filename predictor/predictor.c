@@ -235,8 +235,10 @@ int pred_acts_open(pred_acts **out, const pred *e, dev *d, const pred_shape *s, 
     a->c = e->c;
     a->rows = rows;
     if (s->keep_for_backward) a->s.kept = mem_alloc((size_t)e->c.depth, sizeof *a->s.kept);
-    a->pos_host = mem_alloc((size_t)rows, 3 * sizeof(float));
-    if ((s->keep_for_backward && !a->s.kept) || !a->pos_host || buf_new(&a->mem, d, bytes, NULL) < 0) {
+    block_acts *kept = a->s.kept;
+    /* the large one first: what does not fit is known before anything else is touched */
+    if ((s->keep_for_backward && !kept) || buf_new(&a->mem, d, bytes, NULL) < 0 ||
+        !(a->pos_host = mem_alloc((size_t)rows, 3 * sizeof(float)))) {
         pred_acts_close(&a);
         return no_memory(e, s, rows, err);
     }
