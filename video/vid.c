@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <libavutil/log.h>
 #include <libswscale/swscale.h>
+#include <math.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -141,6 +142,9 @@ int vid_demux(vid *v, jepa_err *err) {
     for (unsigned i = 0; i < v->fmt->nb_streams; i++) v->fmt->streams[i]->discard = (int)i == v->stream ? AVDISCARD_DEFAULT : AVDISCARD_ALL;
     v->time_base = v->fmt->streams[v->stream]->time_base;
     if (v->time_base.num < 1 || v->time_base.den < 1) return bad(v, err, "damaged: its time base is not a number");
+    const AVStream *st = v->fmt->streams[v->stream];
+    AVRational r = st->avg_frame_rate.num > 0 && st->avg_frame_rate.den > 0 ? st->avg_frame_rate : st->r_frame_rate;
+    v->rate = r.num > 0 && r.den > 0 ? av_q2d(r) : 0;
     v->next = 0;
     return 0;
 }
@@ -182,10 +186,11 @@ static void describe(vid *v) {
     put(i->range, sizeof i->range, av_color_range_name(st->codecpar->color_range));
     put(i->matrix, sizeof i->matrix, av_color_space_name(st->codecpar->color_space));
     double tb = av_q2d(v->time_base), span = v->frames > 1 ? ((double)v->time[v->frames - 1] - (double)v->time[0]) * tb : 0;
-    double average = st->avg_frame_rate.num > 0 && st->avg_frame_rate.den > 0 ? av_q2d(st->avg_frame_rate) : 0;
-    double base = st->r_frame_rate.num > 0 && st->r_frame_rate.den > 0 ? av_q2d(st->r_frame_rate) : 0;
-    i->fps = average > 0 ? average : span > 0 ? (v->frames - 1) / span : base > 0 ? base : 0;
-    i->duration = span + (v->last_duration > 0 ? (double)v->last_duration * tb : i->fps > 0 ? 1 / i->fps : 0);
+    i->fps = v->rate;
+    i->duration = span + (v->last_duration > 0 ? (double)v->last_duration * tb : v->rate > 0 ? 1 / v->rate : 0);
+    /* a header far from what the times say (written for fields, or a guess) is not believed */
+    double counted = span > 0 ? (v->frames - 1) / span : 0;
+    if (counted > 0 && !(fabs(i->fps - counted) <= 0.25 * counted)) i->fps = counted;
 }
 
 /* ---- opening ---- */

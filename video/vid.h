@@ -14,13 +14,14 @@
 enum {
     VID_MAX_SIDE = 16384,
     VID_MAX_PIXELS = 1 << 28,
-    VID_MAX_PACKETS = 1 << 24, /* 77 hours at 60 frames a second; 44 bytes each */
+    VID_MAX_PACKETS = 1 << 24, /* 77 hours at 60 frames a second; 52 bytes each */
     VID_SKIP = 256             /* up to so many packets are read past rather than sought over */
 };
 enum { VID_EOF = -1, VID_LOST = -2 }; /* instead of an ordinal: no more packets; the packets are not those of the index */
 
 typedef struct vid_packet {
-    int64_t pts, dts;
+    int64_t pts, dts;       /* as the demuxer gives them */
+    int64_t time;           /* when it is shown: pts, or made from dts */
     int32_t size;
     int32_t at;             /* display position, or -1: never shown */
     uint8_t key, hidden;    /* hidden: outside the edit list, or the codec says that it is not for showing */
@@ -37,6 +38,7 @@ struct vid {
     const AVInputFormat *format;
     int stream;
     AVRational time_base;
+    double rate;            /* frames a second, as the container says; 0: it does not */
     AVCodecContext *dec;
     AVPacket *pkt;
     AVFrame *frame;
@@ -46,6 +48,7 @@ struct vid {
     int32_t *order;         /* [frames] ordinals in display order */
     int64_t *time;          /* [frames] in time_base, never falling */
     int frames;
+    int packed;             /* MPEG-4 packets with two pictures */
     int cut;                /* the file ends before what it promises */
     int64_t last_duration;  /* of the last packet, in time_base */
     int exact;              /* the order was found by decoding everything */

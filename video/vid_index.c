@@ -20,15 +20,24 @@ static int grow(vid *v) {
     return 0;
 }
 
+/* MPEG-4 pictures in a packet. Old AVI files pack two into one and put an empty one after: packets then say nothing about the order. */
+static int pictures(const AVPacket *k) {
+    int n = 0;
+    const uint8_t *b = k->data, *end = k->data + k->size;
+    while (n < 2 && end - b >= 4 && (b = memmem(b, (size_t)(end - b), "\0\0\1\xb6", 4))) n++, b += 4;
+    return n;
+}
+
 static int add(vid *v, const AVPacket *k) {
     if (v->packets == v->cap && grow(v) < 0) return -1;
     vid_packet *p = &v->packet[v->packets++];
-    p->pts = k->pts;
+    p->pts = p->time = k->pts;
     p->dts = k->dts;
     p->size = k->size;
     p->key = k->flags & AV_PKT_FLAG_KEY ? 1 : 0;
     /* VP8 keeps pictures that are only referred to in packets of their own: bit 4 says "show" */
     int vp8_only_referred_to = v->dec->codec_id == AV_CODEC_ID_VP8 && k->size > 0 && !(k->data[0] & 0x10);
+    if (v->dec->codec_id == AV_CODEC_ID_MPEG4 && (k->size < 8 || pictures(k) > 1)) v->packed = 1;
     p->hidden = k->flags & AV_PKT_FLAG_DISCARD || k->size < 1 || vp8_only_referred_to;
     p->at = -1;
     if (k->duration > 0) v->last_duration = k->duration;
@@ -71,35 +80,41 @@ static int64_t promise(const vid *v) {
 
 /* ---- order ---- */
 
-typedef struct stamp { int64_t pts; int32_t ordinal; } stamp;
-static int by_pts(const void *a, const void *b) {
+typedef struct stamp { int64_t time; int32_t ordinal; } stamp;
+static int by_time(const void *a, const void *b) {
     const stamp *x = a, *y = b;
-    return x->pts != y->pts ? (x->pts < y->pts ? -1 : 1) : x->ordinal < y->ordinal ? -1 : 1;
+    return x->time != y->time ? (x->time < y->time ? -1 : 1) : x->ordinal < y->ordinal ? -1 : 1;
 }
 static int by_value(const void *a, const void *b) {
     int64_t x = *(const int64_t *)a, y = *(const int64_t *)b;
     return x < y ? -1 : x > y;
 }
 
-/* at[], time[] and the reorder delay from order[]. */
+/* at[], time[] and the reorder delay (which it returns) from order[]. */
 static int settle(vid *v) {
-    double fps = av_q2d(v->fmt->streams[v->stream]->avg_frame_rate.den ? v->fmt->streams[v->stream]->avg_frame_rate : (AVRational){25, 1});
-    int have_pts = 1, have_dts = 1, rank = 0, delay = 0;
+    double fps = v->rate > 0 ? v->rate : 25;
+    int have_time = 1, have_dts = 1, rank = 0, delay = 0;
     for (int i = 0; i < v->packets; i++) v->packet[i].at = -1;
     for (int f = 0; f < v->frames; f++) {
         const vid_packet *p = &v->packet[v->order[f]];
         v->packet[v->order[f]].at = f;
-        if (p->pts == AV_NOPTS_VALUE) have_pts = 0;
+        if (p->time == AV_NOPTS_VALUE) have_time = 0;
         if (p->dts == AV_NOPTS_VALUE) have_dts = 0;
     }
     for (int f = 0; f < v->frames; f++) {
         const vid_packet *p = &v->packet[v->order[f]];
         double guess = fps > 0 ? f / fps / av_q2d(v->time_base) : f;
-        v->time[f] = have_pts ? p->pts : have_dts ? p->dts : guess < 9e18 ? (int64_t)llround(guess) : INT64_MAX / 2;
+        v->time[f] = have_time ? p->time : have_dts ? p->dts : guess < 9e18 ? (int64_t)llround(guess) : INT64_MAX / 2;
     }
-    if (!have_pts && have_dts) qsort(v->time, (size_t)v->frames, sizeof *v->time, by_value); /* the k-th frame shown has the k-th time */
-    for (int f = 1; f < v->frames; f++)
-        if (v->time[f] < v->time[f - 1]) v->time[f] = v->time[f - 1];
+    if (!have_time && have_dts) qsort(v->time, (size_t)v->frames, sizeof *v->time, by_value); /* the k-th frame shown has the k-th time */
+    /* recordings put one after another start again at an early time: go on from where the one before ended */
+    int64_t shift = 0, frame = fps > 0 ? llround(fmin(1 / fps / av_q2d(v->time_base), 1e15)) : 1;
+    for (int f = 1; f < v->frames; f++) {
+        if (v->time[f] < INT64_MAX / 2 - shift) v->time[f] += shift;
+        if (v->time[f] >= v->time[f - 1]) continue;
+        shift += v->time[f - 1] + frame - v->time[f];
+        v->time[f] = v->time[f - 1] + frame;
+    }
     /* H.264 decoders guess how many frames to hold back and drop one when they guess too few: say it. It is the most frames that a frame
      * can have before it in decode order and after it in display order. */
     for (int i = 0; i < v->packets; i++) {
@@ -107,16 +122,36 @@ static int settle(vid *v) {
         if (rank - v->packet[i].at > delay) delay = rank - v->packet[i].at;
         rank++;
     }
-    if (delay > 16) delay = 16;
-    if (delay > v->dec->has_b_frames) v->dec->has_b_frames = delay;
+    if (delay > v->dec->has_b_frames) v->dec->has_b_frames = delay > 16 ? 16 : delay;
     v->info.frames = v->frames;
-    return 0;
+    return delay;
+}
+
+/* MPEG-1, -2 and -4 hold back one frame at most: a B-frame is shown when it is decoded (pts = dts), any other when the next other one is.
+ * AVI and program streams leave times of the others out, and FFmpeg's guess for one can be wrong: where one lacks, all are made anew. */
+static void fill_times(vid *v) {
+    enum AVCodecID c = v->dec->codec_id;
+    if (v->packed || (c != AV_CODEC_ID_MPEG1VIDEO && c != AV_CODEC_ID_MPEG2VIDEO && c != AV_CODEC_ID_MPEG4)) return;
+    int lacking = 0;
+    for (int i = 0; i < v->packets; i++) {
+        if (v->packet[i].dts == AV_NOPTS_VALUE) return;
+        if (v->packet[i].pts == AV_NOPTS_VALUE) lacking = 1;
+    }
+    int64_t next = AV_NOPTS_VALUE;
+    for (int i = v->packets - 1; i >= 0 && lacking; i--) {
+        vid_packet *p = &v->packet[i];
+        if (p->pts == p->dts) continue;
+        if (next != AV_NOPTS_VALUE) p->time = next;
+        else if (p->pts == AV_NOPTS_VALUE) p->time = v->packet[v->packets - 1].dts + 1;
+        next = p->dts;
+    }
 }
 
 /* order[] by time; *doubt: it is not certain. */
 static int sort(vid *v, int *doubt) {
     const AVCodecDescriptor *d = avcodec_descriptor_get(v->dec->codec_id);
-    int reorders = (!d || d->props & AV_CODEC_PROP_REORDER) && v->dec->has_b_frames > 0, no_pts = 0, n = 0, sorted = 1;
+    int reorders = (!d || d->props & AV_CODEC_PROP_REORDER) && v->dec->has_b_frames > 0, no_time = 0, n = 0, sorted = 1;
+    fill_times(v);
     stamp *s = mem_alloc((size_t)v->packets + 1, sizeof *s);
     v->order = mem_alloc((size_t)v->packets + 1, sizeof *v->order);
     v->time = mem_alloc((size_t)v->packets + 1, sizeof *v->time);
@@ -126,19 +161,20 @@ static int sort(vid *v, int *doubt) {
     }
     for (int i = 0; i < v->packets; i++) {
         if (v->packet[i].hidden) continue;
-        if (v->packet[i].pts == AV_NOPTS_VALUE) no_pts = 1;
-        s[n++] = (stamp){v->packet[i].pts, i};
-        if (n > 1 && s[n - 1].pts <= s[n - 2].pts) sorted = 0;
+        if (v->packet[i].time == AV_NOPTS_VALUE) no_time = 1;
+        s[n++] = (stamp){v->packet[i].time, i};
+        if (n > 1 && s[n - 1].time <= s[n - 2].time) sorted = 0;
     }
-    if (!no_pts && !sorted) qsort(s, (size_t)n, sizeof *s, by_pts);
-    *doubt = no_pts && reorders;
+    if (!no_time && !sorted) qsort(s, (size_t)n, sizeof *s, by_time);
+    *doubt = (no_time && reorders) || v->packed;
     for (int f = 0; f < n; f++) {
         v->order[f] = s[f].ordinal;
-        if (!no_pts && f && s[f].pts == s[f - 1].pts) *doubt = 1;
+        if (!no_time && f && s[f].time == s[f - 1].time) *doubt = 1;
     }
     v->frames = n;
     mem_free(s);
-    return settle(v);
+    if (settle(v) > 16) *doubt = 1; /* no codec reorders that far: the times start again somewhere */
+    return 0;
 }
 
 int vid_recount(vid *v, int from, int low, int high, jepa_err *err) {
@@ -184,7 +220,7 @@ int vid_index(vid *v, jepa_err *err) {
     int64_t promised = promise(v);
     if (sort(v, &doubt) < 0) return err_set_at(err, JEPA_E_MEMORY, v->path, -1, "%s: no memory for the index of its frames", v->path);
     if ((rc = vid_start_decoder(v, err)) < 0) return rc;
-    if (promised > v->frames && v->packets < promised) v->cut = 1;
+    if (av_match_name("mov", v->format->name) && v->packets < promised) v->cut = 1; /* others promise what they like */
     if (v->frames && doubt) {
         rc = vid_recount(v, 0, 0, INT32_MAX, err);
         v->exact = 1;

@@ -22,8 +22,7 @@ static int packet(vid *v) {
         if (v->pkt->stream_index == v->stream) break;
         av_packet_unref(v->pkt);
     }
-    const vid_packet *p = &v->packet[v->next];
-    if (p->size != v->pkt->size || (p->pts != v->pkt->pts && p->pts != AV_NOPTS_VALUE && v->pkt->pts != AV_NOPTS_VALUE)) {
+    if (v->packet[v->next].size != v->pkt->size) { /* times that FFmpeg guesses can differ after a seek, sizes cannot */
         av_packet_unref(v->pkt);
         v->next = -1;
         return VID_LOST;
@@ -136,13 +135,13 @@ int vid_next_picture(vid *v) {
 
 int vid_start_of(const vid *v, int f, int back) {
     int k = v->order[f], i = k;
-    int64_t t = v->packet[k].pts;
+    int64_t t = v->packet[k].time;
     for (;; i--) {
         const vid_packet *p = &v->packet[i];
         if (i == 0) return 0;
         if (!p->key) continue;
         /* a picture shown before the keyframe it follows (open group) needs the group before */
-        int before = p->at >= 0 ? p->at <= f : p->pts != AV_NOPTS_VALUE && t != AV_NOPTS_VALUE && p->pts <= t;
+        int before = p->at >= 0 ? p->at <= f : p->time != AV_NOPTS_VALUE && t != AV_NOPTS_VALUE && p->time <= t;
         if (before) break;
     }
     return keyframe_before(v, i, back);
@@ -158,6 +157,11 @@ static int run_to(vid *v, int f, int suspicious) {
             return MISSED;
         }
         int at = v->packet[k].at;
+        if (at < 0) continue;
+        if (v->shown >= 0 && at != v->shown + 1 && !v->exact) { /* not the order of the index: one of the two is wrong */
+            v->from = -1;
+            return MISSED;
+        }
         if (at > v->shown) v->shown = at;
         if (at == f) {
             /* damage seen right after a jump may come from the jump */
