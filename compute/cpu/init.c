@@ -1,14 +1,20 @@
-/* init.c: fills the table's slots with the cpu back end's versions, over those of ref. */
-#include "compute/device.h"
+/* init.c: fills a table with the cpu back end's operations, plainest first. */
+#include <stdio.h>
+#include <oneapi/dnnl/dnnl.h>
+#include "compute/cpu/cpu.h"
 
-void ops_init_cpu(ops *t, unsigned cpu_flags)
-{
-    (void)t;
-    (void)cpu_flags;
+void ops_init_cpu(ops *t, unsigned cpu_flags) {
+    ops_init_portable(t);
+    t->linear_pack = cpu_linear_pack;
+    t->linear_unpack = cpu_linear_unpack;
+#if defined(__x86_64__)
+    if (cpu_flags & CPU_AVX2) ops_init_avx2(t);
+    if (cpu_flags & CPU_AVX512) ops_init_avx512(t);
+#endif
 }
 
-void cpu_library(char *text, size_t size)
-{
-    if (size)
-        text[0] = 0;
+void cpu_library(char *text, size_t size) {
+    const dnnl_version_t *v = dnnl_version();
+    if (size > 0) text[0] = 0;
+    if (v) snprintf(text, size, "oneDNN %d.%d.%d", v->major, v->minor, v->patch);
 }

@@ -1,0 +1,192 @@
+/* attention_bwd_tmpl.h: attention backward. The probabilities are computed again from lse, tile by tile:
+ *     p = 2^(scale·log2(e)·q·k - lse·log2(e)); ds = p·(do·v - do·o); dv += pᵀ·do; dk += dsᵀ·q; dq += ds·k
+ * With enough heads a worker takes a head whole (five products a tile). Otherwise keys are cut for dk, dv and queries for dq, which
+ * computes p twice (seven products) but needs no two workers to add to one place. The order of additions is the same either way. */
+#ifndef JEPA_ATTENTION_BWD_TMPL_H
+#define JEPA_ATTENTION_BWD_TMPL_H
+#include "compute/cpu/attention_tmpl.h"
+
+enum { BWD_QUERIES = 48, BWD_KEYS = 64, BWD_LD = BWD_KEYS + 16 };
+enum { WANT_DQ = 1, WANT_DKV = 2 };
+
+typedef struct att_bwd {
+    const op_attention_bwd *a;
+    int64_t ldq, ldk, ldv, ldo, lddo, lddq, lddk, lddv, width;
+    int64_t q_chunk, q_chunks, k_chunk, k_chunks, items;
+    int workers, want;
+    double scale;
+    float *scratch;
+    size_t each;
+} att_bwd;
+
+typedef struct att_bwd_mem {
+    float *q, *dout, *dq, *delta, *lse, *kt, *vt, *k, *dk, *dv, *p, *ds;
+} att_bwd_mem;
+
+/* Cuts a worker's scratch; returns the floats used. */
+static inline size_t att_bwd_cut(att_bwd_mem *m, float *base, int64_t queries, int64_t width, int64_t hd) {
+    size_t rows = (size_t)(queries * width), list = (size_t)(queries + 15) / 16 * 16, at = 0;
+    size_t cols = (size_t)(BWD_KEYS * hd), keys = (size_t)(BWD_KEYS * width), score = (size_t)(BWD_QUERIES * BWD_LD);
+    float **to[] = {&m->q, &m->dout, &m->dq, &m->delta, &m->lse, &m->kt, &m->vt, &m->k, &m->dk, &m->dv, &m->p, &m->ds};
+    size_t size[] = {rows, rows, rows, list, list, cols, cols, keys, keys, keys, score, score};
+    for (size_t i = 0; i < sizeof to / sizeof *to; i++) {
+        *to[i] = base ? base + at : NULL;
+        at += (size[i] + 15) / 16 * 16;
+    }
+    return at;
+}
+
+/* Scores → p, and do·v → ds, in place, for n keys. */
+static inline void att_bwd_row(float *p, float *ds, int64_t n, float lse, float delta) {
+    vf low = vset(lse), mean = vset(delta);
+    int64_t j = 0;
+    for (; j + VW <= n; j += VW) {
+        vf x = vexp2(vload(p + j) - low);
+        vstore(p + j, x);
+        vstore(ds + j, x * (vload(ds + j) - mean));
+    }
+    if (j < n) {
+        vf x = vexp2(vload(p + j) - low);
+        vstore_part(p + j, x, n - j);
+        vstore_part(ds + j, x * (vload(ds + j) - mean), n - j);
+    }
+}
+
+/* The gradients of one head that queries [i0,i1) and keys [j0,j1) have to do with; `want` says which of them are complete here. */
+static inline void att_bwd_part(const att_bwd *f, int64_t b, int64_t h, int64_t i0, int64_t i1, int64_t j0, int64_t j1, att_bwd_mem *m) {
+    const op_attention_bwd *a = f->a;
+    int64_t hd = a->head_dim, w = f->width, nv = (hd + VW - 1) / VW, rows = i1 - i0;
+    const float *k = a->k + b * a->nk * f->ldk + h * hd, *v = a->v + b * a->nk * f->ldv + h * hd;
+    const float *dout = a->dout + (b * a->nq + i0) * f->lddo + h * hd, *o = a->o + (b * a->nq + i0) * f->ldo + h * hd;
+    att_rows(m->q, w, a->q + (b * a->nq + i0) * f->ldq + h * hd, f->ldq, rows, hd, (float)(f->scale * LOG2E));
+    att_rows(m->dout, w, dout, f->lddo, rows, hd, 1);
+    if (f->want & WANT_DQ) memset(m->dq, 0, (size_t)(rows * w) * sizeof(float));
+    for (int64_t i = 0; i < rows; i++) {
+        vf s = vset(0);
+        for (int64_t c = 0; c < hd; c += VW) s = vfma(vload(m->dout + i * w + c), vload_some(o + i * f->ldo + c, hd - c), s);
+        m->delta[i] = vsum(s);
+        m->lse[i] = (float)(a->lse[(b * a->heads + h) * a->nq + i0 + i] * LOG2E);
+    }
+    int64_t last = least(j1, att_seen(i1 - 1, a->nk, a->block));
+    for (int64_t j = j0; j < j1; j += BWD_KEYS) {
+        int64_t keys = least(BWD_KEYS, j1 - j);
+        if (f->want & WANT_DKV) {
+            memset(m->dk, 0, (size_t)(keys * w) * sizeof(float));
+            memset(m->dv, 0, (size_t)(keys * w) * sizeof(float));
+        }
+        if (j < last) {
+            att_transpose(m->kt, k + j * f->ldk, f->ldk, keys, hd);
+            att_transpose(m->vt, v + j * f->ldv, f->ldv, keys, hd);
+            if (f->want & WANT_DQ) att_rows(m->k, w, k + j * f->ldk, f->ldk, keys, hd, 1);
+        }
+        for (int64_t r = 0; r < rows && j < last; r += BWD_QUERIES) {
+            int64_t n = least(BWD_QUERIES, rows - r), see = least(keys, att_seen(i0 + r + n - 1, a->nk, a->block) - j);
+            if (see <= 0) continue;
+            float *q = m->q + r * w, *g = m->dout + r * w;
+            tile qk = {.a = q, .am = w, .ak = 1, .b = m->kt, .bk = PANEL, .panel = hd * PANEL, .c = m->p, .ldc = BWD_LD};
+            tile gv = {.a = g, .am = w, .ak = 1, .b = m->vt, .bk = PANEL, .panel = hd * PANEL, .c = m->ds, .ldc = BWD_LD};
+            tile_product(&qk, n, (see + VW - 1) / VW, hd);
+            tile_product(&gv, n, (see + VW - 1) / VW, hd);
+            for (int64_t i = 0, end = 0; i < n; i = end) { /* rows that see equally many keys: see attention_tmpl.h */
+                int64_t mine = att_mine(i0 + r + i, j, keys, a->nk, a->block);
+                while (end < n && att_mine(i0 + r + end, j, keys, a->nk, a->block) == mine) end++;
+                if (mine == 0) continue;
+                float *p = m->p + i * BWD_LD, *ds = m->ds + i * BWD_LD;
+                for (int64_t u = 0; u < end - i; u++)
+                    att_bwd_row(p + u * BWD_LD, ds + u * BWD_LD, mine, m->lse[r + i + u], m->delta[r + i + u]);
+                if (f->want & WANT_DKV) {
+                    tile dv = {.a = p, .am = 1, .ak = BWD_LD, .b = g + i * w, .bk = w, .panel = PANEL, .c = m->dv, .ldc = w, .add = 1};
+                    tile dk = {.a = ds, .am = 1, .ak = BWD_LD, .b = q + i * w, .bk = w, .panel = PANEL, .c = m->dk, .ldc = w, .add = 1};
+                    tile_product(&dv, mine, nv, end - i);
+                    tile_product(&dk, mine, nv, end - i);
+                }
+                if (f->want & WANT_DQ) {
+                    float *dq_rows = m->dq + (r + i) * w;
+                    tile dq = {.a = ds, .am = BWD_LD, .ak = 1, .b = m->k, .bk = w, .panel = PANEL, .c = dq_rows, .ldc = w, .add = 1};
+                    tile_product(&dq, end - i, nv, mine);
+                }
+            }
+        }
+        if (f->want & WANT_DKV)
+            for (int64_t i = 0; i < keys; i++) {
+                float *dk = a->dk + (b * a->nk + j + i) * f->lddk + h * hd, *dv = a->dv + (b * a->nk + j + i) * f->lddv + h * hd;
+                for (int64_t c = 0; c < hd; c += VW) { /* q carries scale·log2(e) */
+                    vstore_some(dk + c, vload(m->dk + i * w + c) * vset((float)LN2), hd - c);
+                    vstore_some(dv + c, vload(m->dv + i * w + c), hd - c);
+                }
+            }
+    }
+    if (f->want & WANT_DQ)
+        for (int64_t i = 0; i < rows; i++) {
+            float *dq = a->dq + (b * a->nq + i0 + i) * f->lddq + h * hd;
+            for (int64_t c = 0; c < hd; c += VW) vstore_some(dq + c, vload(m->dq + i * w + c) * vset((float)f->scale), hd - c);
+        }
+}
+
+static inline void att_bwd_worker(void *ctx, int64_t worker) {
+    const att_bwd *f = ctx;
+    const op_attention_bwd *a = f->a;
+    att_bwd_mem m;
+    att_bwd_cut(&m, f->scratch + (size_t)worker * f->each, f->q_chunk, f->width, a->head_dim);
+    for (int64_t item = worker; item < f->items; item += f->workers) {
+        int64_t qc = item % f->q_chunks, kc = item / f->q_chunks % f->k_chunks, head = item / f->q_chunks / f->k_chunks;
+        int64_t i0 = qc * f->q_chunk, j0 = kc * f->k_chunk;
+        att_bwd_part(f, head / a->heads, head % a->heads, i0, least(i0 + f->q_chunk, a->nq), j0, least(j0 + f->k_chunk, a->nk), &m);
+    }
+}
+
+static inline int t_attention_bwd(queue *q, const op_attention_bwd *a) {
+    int rc = check_attention_bwd(a);
+    if (rc < 0 || a->batch == 0) return rc;
+    int64_t dense = a->heads * a->head_dim, heads = a->batch * a->heads;
+    att_bwd f = {.a = a,
+                 .ldq = stride_or(a->ldq, dense),
+                 .ldk = stride_or(a->ldk, dense),
+                 .ldv = stride_or(a->ldv, dense),
+                 .ldo = stride_or(a->ldo, dense),
+                 .lddo = stride_or(a->lddo, dense),
+                 .lddq = stride_or(a->lddq, dense),
+                 .lddk = stride_or(a->lddk, dense),
+                 .lddv = stride_or(a->lddv, dense),
+                 .width = att_width(a->head_dim),
+                 .scale = attention_scale(a->scale, a->head_dim)};
+    if (a->nq == 0) { /* nobody asked: the keys have no gradient */
+        for (int64_t i = 0; i < a->batch * a->nk; i++)
+            for (int64_t h = 0; h < a->heads; h++) {
+                memset(a->dk + i * f.lddk + h * a->head_dim, 0, (size_t)a->head_dim * sizeof(float));
+                memset(a->dv + i * f.lddv + h * a->head_dim, 0, (size_t)a->head_dim * sizeof(float));
+            }
+        return 0;
+    }
+    double work = (double)heads * (double)a->nq * (double)a->nk * (double)a->head_dim / 2;
+    int threads = work < SERIAL_WORK ? 1 : q->d->threads;
+    int whole = threads == 1 || heads % threads == 0 || heads >= 4 * threads;
+    int64_t cuts = whole ? 1 : pieces(4 * threads, heads);
+    att_bwd keys = f, queries = f;
+    keys.want = whole ? WANT_DKV | WANT_DQ : WANT_DKV;
+    keys.q_chunk = a->nq;
+    keys.k_chunk = whole ? a->nk : pieces(pieces(a->nk, cuts), BWD_KEYS) * BWD_KEYS;
+    queries.want = WANT_DQ;
+    queries.q_chunk = pieces(pieces(a->nq, cuts), BWD_QUERIES) * BWD_QUERIES;
+    queries.k_chunk = a->nk;
+    att_bwd *run[2] = {&keys, whole ? NULL : &queries};
+    size_t need = 0;
+    for (int i = 0; i < 2 && run[i]; i++) {
+        att_bwd *r = run[i];
+        att_bwd_mem m;
+        r->q_chunks = pieces(a->nq, r->q_chunk);
+        r->k_chunks = pieces(a->nk, r->k_chunk);
+        r->items = heads * r->q_chunks * r->k_chunks;
+        r->workers = (int)least(threads, r->items);
+        r->each = att_bwd_cut(&m, NULL, r->q_chunk, f.width, a->head_dim);
+        if (r->each * (size_t)r->workers > need) need = r->each * (size_t)r->workers;
+    }
+    float *scratch = queue_scratch(q, need * sizeof *scratch);
+    if (!scratch) return JEPA_E_MEMORY;
+    for (int i = 0; i < 2 && run[i]; i++) {
+        run[i]->scratch = scratch;
+        pool_for(run[i]->workers, run[i]->workers, att_bwd_worker, run[i]);
+    }
+    return 0;
+}
+#endif

@@ -1,0 +1,193 @@
+/* attention_tmpl.h: softmax attention over tiles of keys, forward.
+ *
+ * For one head and a chunk of queries: each tile of KEYS keys is laid out once (keys transposed, values in panels), then each group of
+ * QUERIES rows takes its scores, a running maximum m and sum l, and adds to its output, which is scaled by 2^(m_old - m_new) when the
+ * maximum grows. Scores are kept in units of log 2, so that the exponential is 2^x. A row's numbers depend on the keys only, not on
+ * how queries are cut into chunks. */
+#ifndef JEPA_ATTENTION_TMPL_H
+#define JEPA_ATTENTION_TMPL_H
+#include <math.h>
+#include <string.h>
+#include "compute/cpu/tile_tmpl.h"
+
+enum {
+    QUERIES = 24,        /* a multiple of TILE_ROWS */
+    KEYS = 128,          /* a multiple of PANEL */
+    SCORE_LD = KEYS + 16 /* not a power of two: rows would fall onto the same cache sets */
+};
+#define LOG2E 1.44269504088896340736
+#define LN2 0.69314718055994530942
+
+/* Keys that query i sees. */
+static inline int64_t att_seen(int64_t i, int64_t nk, int64_t block) {
+    return block == 0 || i / block >= nk / block ? nk : (i / block + 1) * block;
+}
+
+/* Of the tile of `keys` keys from j0 on. */
+static inline int64_t att_mine(int64_t i, int64_t j0, int64_t keys, int64_t nk, int64_t block) {
+    int64_t n = least(keys, att_seen(i, nk, block) - j0);
+    return n > 0 ? n : 0;
+}
+
+static inline int64_t att_width(int64_t head_dim) /* row length inside: whole vectors, and odd in cache lines */
+{
+    int64_t w = (head_dim + VW - 1) / VW * VW;
+    return w % 32 == 0 ? w + 16 : w;
+}
+
+/* dst[rows][width] = f·src, zero past head_dim. */
+static inline void att_rows(float *dst, int64_t width, const float *src, int64_t ld, int64_t rows, int64_t head_dim, float f) {
+    int64_t whole = (head_dim + VW - 1) / VW * VW;
+    for (int64_t i = 0; i < rows; i++)
+        for (int64_t c = 0; c < whole; c += VW) vstore(dst + i * width + c, vset(f) * vload_some(src + i * ld + c, head_dim - c));
+}
+
+/* dst: panels of PANEL rows, each [head_dim][PANEL]: rows become columns; zero past the last row. */
+static inline void att_transpose(float *dst, const float *src, int64_t ld, int64_t rows, int64_t head_dim) {
+    for (int64_t r = 0; r < rows; r += PANEL, dst += head_dim * PANEL) {
+        int64_t n = least(PANEL, rows - r);
+        if (n < PANEL) memset(dst, 0, (size_t)(head_dim * PANEL) * sizeof *dst);
+        for (int64_t j = 0; j < n; j++) {
+            const float *s = src + (r + j) * ld;
+            for (int64_t c = 0; c < head_dim; c++) dst[c * PANEL + j] = s[c];
+        }
+    }
+}
+
+/* dst: panels of PANEL columns, each [KEYS][PANEL]; zero past head_dim. */
+static inline void att_panels(float *dst, const float *src, int64_t ld, int64_t rows, int64_t head_dim) {
+    for (int64_t c = 0; c < head_dim; c += VW) {
+        float *d = dst + c / PANEL * (KEYS * PANEL) + c % PANEL;
+        for (int64_t j = 0; j < rows; j++) vstore(d + j * PANEL, vload_some(src + j * ld + c, head_dim - c));
+    }
+}
+
+typedef struct att_fwd {
+    const op_attention *a;
+    int64_t ldq, ldk, ldv, ldo, width, chunk, chunks, items;
+    int workers;
+    double scale;
+    float *scratch;
+    size_t each; /* floats per worker */
+} att_fwd;
+
+static inline size_t att_fwd_floats(int64_t chunk, int64_t width, int64_t head_dim) {
+    int64_t vectors = (head_dim + PANEL - 1) / PANEL * PANEL;
+    return (size_t)(2 * chunk * width + chunk * (VW + 16) + KEYS * head_dim + KEYS * vectors + QUERIES * SCORE_LD + 64);
+}
+
+/* Scores of n keys → probabilities against the row's new maximum. Returns 2^(m_old - m_new). */
+static inline float att_softmax(float *s, int64_t n, float *m, float *l) {
+    int64_t whole = n / VW * VW;
+    if (whole < n) {
+        vstore(s + whole, vload_part(s + whole, n - whole));
+        for (int64_t j = n; j < whole + VW; j++) s[j] = -INFINITY;
+    }
+    vf top = vset(-INFINITY), sum = vset(0);
+    for (int64_t j = 0; j < n; j += VW) top = vmax(vload(s + j), top);
+    float before = *m, now = vtop(top);
+    now = before > now ? before : now;
+    for (int64_t j = 0; j < n; j += VW) {
+        vf p = vexp2(vload(s + j) - vset(now));
+        sum = sum + p;
+        vstore(s + j, p);
+    }
+    *m = now;
+    float turn = 1;
+    if (before != now) {
+        float t[VW];
+        vstore(t, vexp2(vset(before - now)));
+        turn = t[0];
+    }
+    vstore(l, vfma(vload(l), vset(turn), sum));
+    return turn;
+}
+
+static inline void att_fwd_item(const att_fwd *f, int64_t item, float *mem) {
+    const op_attention *a = f->a;
+    int64_t hd = a->head_dim, w = f->width, nv = (hd + VW - 1) / VW;
+    int64_t i0 = item % f->chunks * f->chunk, rows = least(f->chunk, a->nq - i0);
+    int64_t h = item / f->chunks % a->heads, b = item / f->chunks / a->heads;
+    const float *k = a->k + b * a->nk * f->ldk + h * hd, *v = a->v + b * a->nk * f->ldv + h * hd;
+    float *q = mem, *o = q + f->chunk * w, *l = o + f->chunk * w, *m = l + f->chunk * VW;
+    float *kt = m + (f->chunk + 15) / 16 * 16, *vp = kt + KEYS * hd, *s = vp + KEYS * ((hd + PANEL - 1) / PANEL * PANEL);
+    att_rows(q, w, a->q + (b * a->nq + i0) * f->ldq + h * hd, f->ldq, rows, hd, (float)(f->scale * LOG2E));
+    memset(o, 0, (size_t)(rows * w) * sizeof *o);
+    memset(l, 0, (size_t)(rows * VW) * sizeof *l);
+    for (int64_t i = 0; i < rows; i++) m[i] = -INFINITY;
+    int64_t last = att_seen(i0 + rows - 1, a->nk, a->block);
+    for (int64_t j0 = 0; j0 < last; j0 += KEYS) {
+        int64_t keys = least(KEYS, last - j0);
+        att_transpose(kt, k + j0 * f->ldk, f->ldk, keys, hd);
+        att_panels(vp, v + j0 * f->ldv, f->ldv, keys, hd);
+        for (int64_t r = 0; r < rows; r += QUERIES) {
+            int64_t n = least(QUERIES, rows - r), see = least(keys, att_seen(i0 + r + n - 1, a->nk, a->block) - j0);
+            if (see <= 0) continue;
+            tile qk = {.a = q + r * w, .am = w, .ak = 1, .b = kt, .bk = PANEL, .panel = hd * PANEL, .c = s, .ldc = SCORE_LD};
+            tile_product(&qk, n, (see + VW - 1) / VW, hd);
+            /* Rows that see equally many keys go on together: a probability of 0 would still bring in a NaN from what a row may not see. */
+            for (int64_t i = 0, end = 0; i < n; i = end) {
+                int64_t mine = att_mine(i0 + r + i, j0, keys, a->nk, a->block);
+                while (end < n && att_mine(i0 + r + end, j0, keys, a->nk, a->block) == mine) end++;
+                if (mine == 0) continue;
+                float *out = o + (r + i) * w;
+                for (int64_t u = 0; u < end - i; u++) {
+                    float turn = att_softmax(s + (i + u) * SCORE_LD, mine, &m[r + i + u], l + (r + i + u) * VW);
+                    if (turn == 1 || j0 == 0) continue;
+                    for (int64_t c = 0; c < nv * VW; c += VW) vstore(out + u * w + c, vload(out + u * w + c) * vset(turn));
+                }
+                tile pv = {.a = s + i * SCORE_LD,
+                           .am = SCORE_LD,
+                           .ak = 1,
+                           .b = vp,
+                           .bk = PANEL,
+                           .panel = KEYS * PANEL,
+                           .c = out,
+                           .ldc = w,
+                           .add = 1};
+                tile_product(&pv, end - i, nv, mine);
+            }
+        }
+    }
+    for (int64_t i = 0; i < rows; i++) {
+        float total = vsum(vload(l + i * VW));
+        float *out = a->o + (b * a->nq + i0 + i) * f->ldo + h * hd;
+        vf part = vset(1.0f / total);
+        for (int64_t c = 0; c < hd; c += VW) vstore_some(out + c, vload(o + i * w + c) * part, hd - c);
+        if (a->lse) a->lse[(b * a->heads + h) * a->nq + i0 + i] = (float)(m[i] * LN2 + log((double)total));
+    }
+}
+
+static inline void att_fwd_worker(void *ctx, int64_t worker) {
+    const att_fwd *f = ctx;
+    for (int64_t item = worker; item < f->items; item += f->workers) att_fwd_item(f, item, f->scratch + (size_t)worker * f->each);
+}
+
+static inline int t_attention(queue *q, const op_attention *a) {
+    int rc = check_attention(a);
+    if (rc < 0 || a->batch == 0 || a->nq == 0) return rc;
+    int64_t dense = a->heads * a->head_dim;
+    att_fwd f = {.a = a,
+                 .ldq = stride_or(a->ldq, dense),
+                 .ldk = stride_or(a->ldk, dense),
+                 .ldv = stride_or(a->ldv, dense),
+                 .ldo = stride_or(a->ldo, dense),
+                 .width = att_width(a->head_dim),
+                 .scale = attention_scale(a->scale, a->head_dim)};
+    int64_t heads = a->batch * a->heads;
+    double work = (double)heads * (double)a->nq * (double)a->nk * (double)a->head_dim / 4;
+    f.workers = work < SERIAL_WORK ? 1 : q->d->threads;
+    /* Enough chunks to go round; long ones, because each lays out the keys again. */
+    int64_t want = heads >= 4 * f.workers || heads % f.workers == 0 ? 1 : pieces(4 * f.workers, heads);
+    f.chunk = pieces(pieces(a->nq, want), 4 * QUERIES) * (4 * QUERIES);
+    f.chunk = least(f.chunk, 16 * QUERIES); /* about 200 KiB with the output: the second cache */
+    f.chunks = pieces(a->nq, f.chunk);
+    f.items = heads * f.chunks;
+    if (f.workers > f.items) f.workers = (int)f.items;
+    f.each = (att_fwd_floats(f.chunk, f.width, a->head_dim) + 15) / 16 * 16;
+    f.scratch = queue_scratch(q, (size_t)f.workers * f.each * sizeof(float));
+    if (!f.scratch) return JEPA_E_MEMORY;
+    pool_for(f.workers, f.workers, att_fwd_worker, &f);
+    return 0;
+}
+#endif

@@ -1,0 +1,42 @@
+/* cpu.h: what the files of the cpu back end share.
+ *
+ * init.c chooses: ops_init_portable, then _avx2, then _avx512, each overwriting what the one before filled.
+ * kernels_ISA.c compile the same *_tmpl.h with other flags; product.c holds everything that knows oneDNN.
+ *
+ * Work is cut into pieces by its size only, never by the number of threads, and sums over pieces are added in order: the results of
+ * our kernels are the same for any number of threads. oneDNN's large products are the same for the same number of threads. */
+#ifndef JEPA_CPU_H
+#define JEPA_CPU_H
+#include "compute/device.h"
+
+void ops_init_portable(ops *t);
+void ops_init_avx2(ops *t);
+void ops_init_avx512(ops *t);
+
+/* ---- threads ---- */
+
+/* Below this much work (about one unit per float touched) waking the team costs more than it saves. */
+enum { SERIAL_WORK = 24 * 1024 };
+
+static inline void cpu_for(queue *q, int64_t n, double work, void (*fn)(void *ctx, int64_t i), void *ctx) {
+    pool_for(work < SERIAL_WORK ? 1 : q->d->threads, n, fn, ctx);
+}
+static inline int64_t pieces(int64_t n, int64_t piece) { return (n + piece - 1) / piece; }
+static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/* ---- products (product.c) ---- */
+
+/* c[m,n] (+)= a·b, row major; ta: a is stored [k,m]; tb: b is stored [n,k]. */
+int product(queue *q, int ta, int tb, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b, int64_t ldb, int add,
+            float *c, int64_t ldc);
+/* The same on the calling thread only, for use inside the pieces of cpu_for; cpu_can_nest says whether that is possible in this build. */
+int product_alone(int ta, int tb, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b, int64_t ldb, int add,
+                  float *c, int64_t ldc);
+int cpu_can_nest(void);
+
+/* y = x·wᵀ (+ b) (+ y, add) with a->pw. JEPA_E_UNSUPPORTED where oneDNN has nothing good for the shape: y is untouched. */
+int product_packed(queue *q, const op_linear *a, int add, float *y, int64_t ldy);
+int cpu_linear_pack(queue *q, packed **out, const float *w, int64_t out_dim, int64_t in_dim);
+void cpu_linear_unpack(queue *q, packed **p);
+
+#endif

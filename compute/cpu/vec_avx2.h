@@ -1,0 +1,40 @@
+/* vec_avx2.h: vec.h's vocabulary in AVX2 and FMA: 8 floats. */
+#ifndef JEPA_VEC_AVX2_H
+#define JEPA_VEC_AVX2_H
+#include <immintrin.h>
+#include <stdint.h>
+
+typedef __m256 vf;
+enum { VW = 8, TILE_ROWS = 6 };
+
+static inline vf vset(float x) { return _mm256_set1_ps(x); }
+static inline vf vload(const float *p) { return _mm256_loadu_ps(p); }
+static inline void vstore(float *p, vf v) { _mm256_storeu_ps(p, v); }
+static inline vf vfma(vf a, vf b, vf c) { return _mm256_fmadd_ps(a, b, c); }
+static inline vf vmax(vf a, vf b) { return _mm256_max_ps(a, b); }
+static inline vf vmin(vf a, vf b) { return _mm256_min_ps(a, b); }
+static inline vf vsqrt(vf a) { return _mm256_sqrt_ps(a); }
+static inline vf vabs(vf a) { return _mm256_andnot_ps(_mm256_set1_ps(-0.0f), a); }
+static inline vf vround(vf a) { return _mm256_round_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+static inline vf vscale2(vf a, vf n) {
+    __m256i e = _mm256_slli_epi32(_mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127)), 23);
+    return _mm256_mul_ps(a, _mm256_castsi256_ps(e));
+}
+static inline vf vzero_below(vf v, vf x, vf low) { return _mm256_andnot_ps(_mm256_cmp_ps(x, low, _CMP_LT_OQ), v); }
+static inline vf vpick_below(vf x, vf low, vf a, vf b) { return _mm256_blendv_ps(b, a, _mm256_cmp_ps(x, low, _CMP_LT_OQ)); }
+
+static inline __m256i vmask(int64_t n) { return _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7)); }
+static inline vf vload_part(const float *p, int64_t n) { return _mm256_maskload_ps(p, vmask(n)); }
+static inline void vstore_part(float *p, vf v, int64_t n) { _mm256_maskstore_ps(p, vmask(n), v); }
+
+static inline float vsum(vf v) {
+    __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    s = _mm_add_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_add_ss(s, _mm_movehdup_ps(s)));
+}
+static inline float vtop(vf v) {
+    __m128 s = _mm_max_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+    s = _mm_max_ps(s, _mm_movehl_ps(s, s));
+    return _mm_cvtss_f32(_mm_max_ss(s, _mm_movehdup_ps(s)));
+}
+#endif

@@ -1,0 +1,29 @@
+/* vec_avx512.h: vec.h's vocabulary in AVX-512 F and DQ: 16 floats. */
+#ifndef JEPA_VEC_AVX512_H
+#define JEPA_VEC_AVX512_H
+#include <immintrin.h>
+#include <stdint.h>
+
+typedef __m512 vf;
+enum { VW = 16, TILE_ROWS = 12 };
+
+static inline vf vset(float x) { return _mm512_set1_ps(x); }
+static inline vf vload(const float *p) { return _mm512_loadu_ps(p); }
+static inline void vstore(float *p, vf v) { _mm512_storeu_ps(p, v); }
+static inline vf vfma(vf a, vf b, vf c) { return _mm512_fmadd_ps(a, b, c); }
+static inline vf vmax(vf a, vf b) { return _mm512_max_ps(a, b); }
+static inline vf vmin(vf a, vf b) { return _mm512_min_ps(a, b); }
+static inline vf vsqrt(vf a) { return _mm512_sqrt_ps(a); }
+static inline vf vabs(vf a) { return _mm512_abs_ps(a); }
+static inline vf vround(vf a) { return _mm512_roundscale_ps(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
+static inline vf vscale2(vf a, vf n) { return _mm512_scalef_ps(a, n); }
+static inline vf vzero_below(vf v, vf x, vf low) { return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(x, low, _CMP_NLT_UQ), v); }
+static inline vf vpick_below(vf x, vf low, vf a, vf b) { return _mm512_mask_blend_ps(_mm512_cmp_ps_mask(x, low, _CMP_LT_OQ), b, a); }
+
+static inline __mmask16 vmask(int64_t n) { return (__mmask16)((1u << n) - 1); }
+static inline vf vload_part(const float *p, int64_t n) { return _mm512_maskz_loadu_ps(vmask(n), p); }
+static inline void vstore_part(float *p, vf v, int64_t n) { _mm512_mask_storeu_ps(p, vmask(n), v); }
+
+static inline float vsum(vf v) { return _mm512_reduce_add_ps(v); }
+static inline float vtop(vf v) { return _mm512_reduce_max_ps(v); }
+#endif
