@@ -46,7 +46,8 @@ static int next(reader *r) {
             snprintf(text, sizeof text, "not valid YAML text: %s (byte %zu)", p->problem ? p->problem : "unreadable", p->problem_offset);
             return complain(r, p->mark.line + 1, text);
         }
-        if (indented_by_tab(r, p->problem_mark.line)) snprintf(text, sizeof text, "a tab; YAML indents with spaces");
+        if (indented_by_tab(r, p->problem_mark.line))
+            snprintf(text, sizeof text, "a tab; YAML indents with spaces");
         else
             snprintf(text, sizeof text, "not valid YAML: %s%s%s", p->problem ? p->problem : "cannot be read", p->context ? ", " : "",
                      p->context ? p->context : "");
@@ -118,16 +119,28 @@ static int no_duplicates(reader *r, const yaml *map) {
 static int is_refused(reader *r) {
     const yaml_char_t *anchor = NULL, *tag = NULL;
     switch (r->event.type) {
-    case YAML_ALIAS_EVENT: anchor = r->event.data.alias.anchor; break;
-    case YAML_SCALAR_EVENT: anchor = r->event.data.scalar.anchor, tag = r->event.data.scalar.tag; break;
-    case YAML_SEQUENCE_START_EVENT: anchor = r->event.data.sequence_start.anchor, tag = r->event.data.sequence_start.tag; break;
-    case YAML_MAPPING_START_EVENT: anchor = r->event.data.mapping_start.anchor, tag = r->event.data.mapping_start.tag; break;
-    default: break;
+    case YAML_ALIAS_EVENT:
+        anchor = r->event.data.alias.anchor;
+        break;
+    case YAML_SCALAR_EVENT:
+        anchor = r->event.data.scalar.anchor, tag = r->event.data.scalar.tag;
+        break;
+    case YAML_SEQUENCE_START_EVENT:
+        anchor = r->event.data.sequence_start.anchor, tag = r->event.data.sequence_start.tag;
+        break;
+    case YAML_MAPPING_START_EVENT:
+        anchor = r->event.data.mapping_start.anchor, tag = r->event.data.mapping_start.tag;
+        break;
+    default:
+        break;
     }
     char text[200];
-    if (anchor) snprintf(text, sizeof text, "anchors and aliases are not read (%.60s); write the value out", (const char *)anchor);
-    else if (tag) snprintf(text, sizeof text, "tags are not read (%.60s)", (const char *)tag);
-    else return 0;
+    if (anchor)
+        snprintf(text, sizeof text, "anchors and aliases are not read (%.60s); write the value out", (const char *)anchor);
+    else if (tag)
+        snprintf(text, sizeof text, "tags are not read (%.60s)", (const char *)tag);
+    else
+        return 0;
     return complain(r, line_of(r), text);
 }
 
@@ -190,10 +203,14 @@ static int read_value(reader *r, int level, char *key, yaml **out) {
         }
         if (rc == 0 && y->kind == YAML_MAP) rc = no_duplicates(r, y);
         break;
-    default: rc = complain(r, line_of(r), "not a value"); break;
+    default:
+        rc = complain(r, line_of(r), "not a value");
+        break;
     }
-    if (rc) free_tree(y);
-    else *out = y;
+    if (rc)
+        free_tree(y);
+    else
+        *out = y;
     return rc;
 }
 
@@ -310,13 +327,14 @@ int yaml_set(yaml *root, const char *dotted, const char *value, jepa_err *err) {
         if (at && (at->kind == YAML_SCALAR && !yaml_is_null(at)))
             rc = err_set(err, JEPA_E_USE, "%.200s: \"%s\" is a value, not a section", dotted, at->key ? at->key : "");
         else if (at && at->kind == YAML_LIST && !child)
-            rc = err_set(err, JEPA_E_USE, "%.200s: \"%s\" is a list of %d; its elements are 0 to %d", dotted, at->key ? at->key : "", at->count,
-                         at->count - 1);
+            rc = err_set(err, JEPA_E_USE, "%.200s: \"%s\" is a list of %d; its elements are 0 to %d", dotted, at->key ? at->key : "",
+                         at->count, at->count - 1);
         if (rc) break;
         at = (yaml *)child;
         p += k + !at_end;
     }
-    if (rc == 0 && depth + levels(y) > MAX_LEVELS + 1) rc = err_set(err, JEPA_E_USE, "%.200s: nested more than %d levels deep", dotted, MAX_LEVELS);
+    if (rc == 0 && depth + levels(y) > MAX_LEVELS + 1)
+        rc = err_set(err, JEPA_E_USE, "%.200s: nested more than %d levels deep", dotted, MAX_LEVELS);
     if (rc) {
         yaml_close(&y);
         return rc;
@@ -346,7 +364,8 @@ int yaml_set(yaml *root, const char *dotted, const char *value, jepa_err *err) {
     for (int i = 0; i < at->count; i++) free_tree(at->item[i]);
     mem_free(at->item);
     mem_free(at->text);
-    at->kind = y->kind, at->line = 0, at->text = y->text, at->quoted = y->quoted, at->item = y->item, at->count = y->count, at->cap = y->cap;
+    at->kind = y->kind, at->line = 0, at->text = y->text, at->quoted = y->quoted, at->item = y->item, at->count = y->count,
+    at->cap = y->cap;
     y->text = NULL, y->item = NULL, y->count = 0;
     yaml_close(&y);
     return 0;

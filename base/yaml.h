@@ -4,8 +4,8 @@
  *     const yaml *v = yaml_at(y, "optimization.lr");
  *
  * YAML 1.1 as people write it in training configs: maps, lists, scalars. Limits: 1 MiB, 32 levels, 100,000 nodes;
- * anchors and aliases are refused by line (an alias bomb is the common attack), as are tags, duplicate keys, tabs as indentation and a second
- * document. A file of nothing but comments is an empty map. A value in a map has the line of its key. */
+ * anchors and aliases are refused by line (an alias bomb is the common attack), as are tags, duplicate keys, tabs as
+ * indentation and a second document. A file of nothing but comments is an empty map. A value in a map has the line of its key. */
 #ifndef JEPA_YAML_H
 #define JEPA_YAML_H
 #include "base/base.h"

@@ -85,7 +85,10 @@ int yaml_int(const yaml *v, int64_t *out) {
 
 /* ---- writing ---- */
 
-typedef struct sink { char *text; size_t size, cap; } sink;
+typedef struct sink {
+    char *text;
+    size_t size, cap;
+} sink;
 
 static int more(void *ctx, unsigned char *data, size_t n) {
     sink *s = ctx;
@@ -109,8 +112,10 @@ static int scalar(yaml_emitter_t *e, const char *text, int quoted) {
     size_t n = strlen(text);
     yaml_scalar_style_t style = quoted ? YAML_SINGLE_QUOTED_SCALAR_STYLE : YAML_PLAIN_SCALAR_STYLE;
     for (size_t i = 0; i < n; i++)
-        if ((unsigned char)text[i] < 32 || (quoted && (unsigned char)text[i] >= 127)) style = YAML_DOUBLE_QUOTED_SCALAR_STYLE; /* lines and odd bytes: escaped */
-    return n <= INT32_MAX && yaml_scalar_event_initialize(&ev, NULL, NULL, (const yaml_char_t *)text, (int)n, 1, 1, style) && yaml_emitter_emit(e, &ev);
+        if ((unsigned char)text[i] < 32 || (quoted && (unsigned char)text[i] >= 127))
+            style = YAML_DOUBLE_QUOTED_SCALAR_STYLE; /* lines and odd bytes: escaped */
+    return n <= INT32_MAX && yaml_scalar_event_initialize(&ev, NULL, NULL, (const yaml_char_t *)text, (int)n, 1, 1, style) &&
+           yaml_emitter_emit(e, &ev);
 }
 
 static int value(yaml_emitter_t *e, const yaml *y) {

@@ -6,17 +6,20 @@
 /* Quirk: scale and aspect ratio share one draw, so wide blocks are small and tall ones large. Quirk: a block stays below the grid's
  * height and width and begins at 0 … H-h-1, so that the last row and column are never in any block. full_grid ends the second. */
 void mask_block_size2d(const double scale[2], const double aspect[2], mask_grid g, int full_grid, double u, int size[2]) {
-    double area = floor((double)(g.rows * g.cols) * (scale[0] + u * (scale[1] - scale[0]))), ratio = aspect[0] + u * (aspect[1] - aspect[0]);
+    double area = floor((double)(g.rows * g.cols) * (scale[0] + u * (scale[1] - scale[0]))),
+           ratio = aspect[0] + u * (aspect[1] - aspect[0]);
     double h = rint(sqrt(area * ratio)), w = rint(sqrt(area / ratio)); /* half to even */
     int most_h = full_grid ? g.rows : g.rows - 1, most_w = full_grid ? g.cols : g.cols - 1;
     size[0] = h < most_h ? (int)h : most_h;
     size[1] = w < most_w ? (int)w : most_w;
 }
 
-static int too_small(const char *what, const char *name, const double s[2], const mask_cfg *c, mask_grid g, const int size[2], jepa_err *err) {
-    return err_set(err, JEPA_E_MODEL, "masks: on a grid of %dx%d tokens %s [%g, %g] can give a %s block of %dx%d = %d tokens, and more than "
-                   "min_keep %d must remain; lower min_keep, raise the scale, or use a larger crop or a smaller patch", g.rows, g.cols, name,
-                   s[0], s[1], what, size[0], size[1], size[0] * size[1], c->min_keep);
+static int too_small(const char *what, const char *name, const double s[2], const mask_cfg *c, mask_grid g, const int size[2],
+                     jepa_err *err) {
+    return err_set(err, JEPA_E_MODEL,
+                   "masks: on a grid of %dx%d tokens %s [%g, %g] can give a %s block of %dx%d = %d tokens, and more than "
+                   "min_keep %d must remain; lower min_keep, raise the scale, or use a larger crop or a smaller patch",
+                   g.rows, g.cols, name, s[0], s[1], what, size[0], size[1], size[0] * size[1], c->min_keep);
 }
 
 int mask_check_2d(const mask_cfg *c, mask_grid g, jepa_err *err) {
@@ -24,8 +27,8 @@ int mask_check_2d(const mask_cfg *c, mask_grid g, jepa_err *err) {
     static const double square[2] = {1, 1};
     int rc;
     if (g.frames != 1)
-        return err_set(err, JEPA_E_MODEL, "masks: 2-D multi-block on %d frames of tokens; it needs 1 (one image, or as many frames as a tubelet)",
-                       g.frames);
+        return err_set(err, JEPA_E_MODEL,
+                       "masks: 2-D multi-block on %d frames of tokens; it needs 1 (one image, or as many frames as a tubelet)", g.frames);
     if (c->num_enc_masks != 1)
         return err_set(err, JEPA_E_MODEL, "masks: num_enc_masks is %d; one context block is supported", c->num_enc_masks);
     if (c->num_pred_masks < 1 || c->num_pred_masks > MAX_TARGETS)
@@ -45,7 +48,9 @@ int mask_check_2d(const mask_cfg *c, mask_grid g, jepa_err *err) {
     return 0;
 }
 
-typedef struct corner { int h, w; } corner;
+typedef struct corner {
+    int h, w;
+} corner;
 static corner place(mask_grid g, int full_grid, const int size[2], rng *r) {
     int more = full_grid ? 1 : 0; /* published: 0 … H-h-1 */
     corner at;

@@ -19,14 +19,16 @@ static int covers(const int size[3], mask_grid g) { return size[0] >= g.frames &
 static int bad_size(const mask_cfg *c, mask_grid g, const int size[3], jepa_err *err) {
     const double *s = c->spatial_scale, *a = c->aspect_ratio;
     if (size[1] < 1 || size[2] < 1)
-        return err_set(err, JEPA_E_MODEL,
-                       "masks: on a grid of %dx%dx%d tokens spatial_scale [%g, %g] with aspect_ratio [%g, %g] can give a block of %dx%dx%d: no "
-                       "target at all; use a larger scale, a larger crop or a smaller patch", g.frames, g.rows, g.cols, s[0], s[1], a[0], a[1],
-                       size[0], size[1], size[2]);
-    return err_set(err, JEPA_E_MODEL,
-                   "masks: on a grid of %dx%dx%d tokens spatial_scale [%g, %g] with temporal_scale [%g, %g] can give a block that covers all of "
-                   "it: no context at all; use a smaller scale or a larger grid", g.frames, g.rows, g.cols, s[0], s[1], c->temporal_scale[0],
-                   c->temporal_scale[1]);
+        return err_set(
+            err, JEPA_E_MODEL,
+            "masks: on a grid of %dx%dx%d tokens spatial_scale [%g, %g] with aspect_ratio [%g, %g] can give a block of %dx%dx%d: no "
+            "target at all; use a larger scale, a larger crop or a smaller patch",
+            g.frames, g.rows, g.cols, s[0], s[1], a[0], a[1], size[0], size[1], size[2]);
+    return err_set(
+        err, JEPA_E_MODEL,
+        "masks: on a grid of %dx%dx%d tokens spatial_scale [%g, %g] with temporal_scale [%g, %g] can give a block that covers all of "
+        "it: no context at all; use a smaller scale or a larger grid",
+        g.frames, g.rows, g.cols, s[0], s[1], c->temporal_scale[0], c->temporal_scale[1]);
 }
 
 int mask_check_3d(const mask_cfg *c, mask_grid g, jepa_err *err) {
@@ -76,7 +78,8 @@ int mask_draw_3d(const mask_cfg *c, mask_grid g, const int size[3], rng *r, uint
         if (left) return 0;
         work += tokens + (int64_t)c->num_blocks * size[0] * size[1] * size[2];
     }
-    return err_set(err, JEPA_E_MODEL, "masks: on a grid of %dx%dx%d tokens %d blocks of %dx%dx%d (spatial_scale [%g, %g]) leave no context in "
-                   "any of many draws; use fewer or smaller blocks", g.frames, g.rows, g.cols, c->num_blocks, size[0], size[1], size[2],
-                   c->spatial_scale[0], c->spatial_scale[1]);
+    return err_set(err, JEPA_E_MODEL,
+                   "masks: on a grid of %dx%dx%d tokens %d blocks of %dx%dx%d (spatial_scale [%g, %g]) leave no context in "
+                   "any of many draws; use fewer or smaller blocks",
+                   g.frames, g.rows, g.cols, c->num_blocks, size[0], size[1], size[2], c->spatial_scale[0], c->spatial_scale[1]);
 }

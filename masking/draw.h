@@ -7,10 +7,12 @@ enum {
     CONTEXT_BIT = 1, /* bit 0: context; bit 1+k: target list k */
     TARGET_BIT = 2,
     MAX_TARGETS = 31,
-    MAX_SIDE = 1 << 16, MAX_TOKENS = 1 << 22, MAX_BATCH = 1 << 20
+    MAX_SIDE = 1 << 16,
+    MAX_TOKENS = 1 << 22,
+    MAX_BATCH = 1 << 20
 };
 
-static inline int mask_tokens(mask_grid g) { return g.frames * g.rows * g.cols; } /* after mask_cfg_check */
+static inline int mask_tokens(mask_grid g) { return g.frames * g.rows * g.cols; }            /* after mask_cfg_check */
 int mask_range(const char *name, const double r[2], double low, double high, jepa_err *err); /* low < r[0] <= r[1] <= high */
 
 int mask_check_3d(const mask_cfg *c, mask_grid g, jepa_err *err);

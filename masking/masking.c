@@ -21,17 +21,19 @@ void mask_cfg_defaults(mask_cfg *c, mask_kind kind) {
 static int grid_check(mask_grid g, jepa_err *err) {
     if (g.frames < 1 || g.rows < 1 || g.cols < 1 || g.frames > MAX_SIDE || g.rows > MAX_SIDE || g.cols > MAX_SIDE ||
         (int64_t)g.frames * g.rows > MAX_TOKENS || (int64_t)g.frames * g.rows * g.cols > MAX_TOKENS)
-        return err_set(err, JEPA_E_MODEL, "masks: a grid of %dx%dx%d tokens; each side must be at least 1, all together at most %d", g.frames,
-                       g.rows, g.cols, MAX_TOKENS);
+        return err_set(err, JEPA_E_MODEL, "masks: a grid of %dx%dx%d tokens; each side must be at least 1, all together at most %d",
+                       g.frames, g.rows, g.cols, MAX_TOKENS);
     if (mask_tokens(g) < 2)
-        return err_set(err, JEPA_E_MODEL, "masks: a grid of 1x1x1 tokens leaves nothing to see or nothing to predict; use a larger crop, a "
+        return err_set(err, JEPA_E_MODEL,
+                       "masks: a grid of 1x1x1 tokens leaves nothing to see or nothing to predict; use a larger crop, a "
                        "smaller patch or more frames");
     return 0;
 }
 
 int mask_range(const char *name, const double r[2], double low, double high, jepa_err *err) {
     if (!(r[0] > low && r[0] <= r[1] && r[1] <= high))
-        return err_set(err, JEPA_E_MODEL, "masks: %s is [%g, %g]; it must rise, lie above %g and be at most %g", name, r[0], r[1], low, high);
+        return err_set(err, JEPA_E_MODEL, "masks: %s is [%g, %g]; it must rise, lie above %g and be at most %g", name, r[0], r[1], low,
+                       high);
     return 0;
 }
 
@@ -39,10 +41,14 @@ int mask_cfg_check(const mask_cfg *c, mask_grid g, jepa_err *err) {
     int rc = grid_check(g, err);
     if (rc) return rc;
     switch (c->kind) {
-    case MASK_MULTIBLOCK3D: return mask_check_3d(c, g, err);
-    case MASK_MULTIBLOCK2D: return mask_check_2d(c, g, err);
-    case MASK_TUBE: return mask_check_tube(c, g, err);
-    case MASK_CAUSAL: return mask_check_causal(c, g, err);
+    case MASK_MULTIBLOCK3D:
+        return mask_check_3d(c, g, err);
+    case MASK_MULTIBLOCK2D:
+        return mask_check_2d(c, g, err);
+    case MASK_TUBE:
+        return mask_check_tube(c, g, err);
+    case MASK_CAUSAL:
+        return mask_check_causal(c, g, err);
     }
     return err_set(err, JEPA_E_USE, "masks: kind %d is none of multiblock3d, multiblock2d, tube, causal", (int)c->kind);
 }
@@ -74,8 +80,10 @@ static void fill(const uint32_t *who, int batch, int tokens, uint32_t bit, int n
 static void complement(const int32_t *list, int batch, int tokens, int n, int32_t *rest) {
     for (int b = 0; b < batch; b++, list += n)
         for (int i = 0, k = 0; i < tokens; i++) {
-            if (k < n && list[k] == i) k++;
-            else *rest++ = i;
+            if (k < n && list[k] == i)
+                k++;
+            else
+                *rest++ = i;
         }
 }
 
@@ -171,10 +179,14 @@ int mask_group(mask_set **out, const mask_cfg *c, mask_grid g, int batch, uint64
     for (int b = 0; b < batch && rc == 0; b++) {
         uint32_t *mine = who + (size_t)b * tokens;
         r = rng_key(seed, step, sample0 + (uint32_t)b, RNG_MASK_POS | ((uint32_t)generator << 8));
-        if (c->kind == MASK_MULTIBLOCK3D) rc = mask_draw_3d(c, g, size, &r, mine, err);
-        else if (c->kind == MASK_MULTIBLOCK2D) rc = mask_draw_2d(c, g, size, context, &r, mine, err);
-        else if (c->kind == MASK_TUBE) mask_draw_tube(c, g, &r, scratch, mine);
-        else mask_draw_causal(c, g, mine);
+        if (c->kind == MASK_MULTIBLOCK3D)
+            rc = mask_draw_3d(c, g, size, &r, mine, err);
+        else if (c->kind == MASK_MULTIBLOCK2D)
+            rc = mask_draw_2d(c, g, size, context, &r, mine, err);
+        else if (c->kind == MASK_TUBE)
+            mask_draw_tube(c, g, &r, scratch, mine);
+        else
+            mask_draw_causal(c, g, mine);
     }
     if (rc == 0) rc = lists_from(out, c, who, batch, tokens, num_targets, err);
 done:

@@ -22,7 +22,9 @@ typedef struct mask_cfg {
     int pred_full_complement;             /* context = all that is not in the (cut) target; max_keep has no say then (published) */
     int inv_block;                        /* context and target change places: the blocks are seen */
     /* 2-D multi-block (I-JEPA) */
-    double enc_mask_scale[2], pred_mask_scale[2]; int num_enc_masks /* 1 */, num_pred_masks /* 1 … 31 */, min_keep /* strictly more remain */, allow_overlap;
+    double enc_mask_scale[2], pred_mask_scale[2];
+    int num_enc_masks, num_pred_masks;    /* 1; 1 … 31 */
+    int min_keep, allow_overlap;          /* strictly more than min_keep tokens remain in each block */
     int full_grid;                        /* I-JEPA targets may reach the last row and column (published: never) */
     /* tube, causal */
     double ratio;                         /* tube: share of the columns of time that is target */
@@ -41,7 +43,8 @@ typedef struct mask_set {
 } mask_set;
 /* One mask group: `batch` consecutive samples, the first with global number `sample0`. Never empty on success. The block size is keyed by
  * (seed, step) alone: the same for all samples, groups and generators of a step (published: the iteration counter). */
-int mask_group(mask_set **out, const mask_cfg *c, mask_grid g, int batch, uint64_t seed, uint64_t step, uint32_t sample0, int generator, jepa_err *err);
+int mask_group(mask_set **out, const mask_cfg *c, mask_grid g, int batch, uint64_t seed, uint64_t step, uint32_t sample0, int generator,
+               jepa_err *err);
 /* Block size (t,h,w) from given uniforms, as published: round half to even, clamped to the grid. 2-D: one uniform for scale and aspect. */
 void mask_block_size3d(const mask_cfg *c, mask_grid g, double u_time, double u_space, double u_aspect, int size[3]);
 void mask_block_size2d(const double scale[2], const double aspect[2], mask_grid g, int full_grid, double u, int size[2]);

@@ -8,10 +8,13 @@ static int context_columns(const mask_cfg *c, mask_grid g) { return (int)floor(g
 
 int mask_check_tube(const mask_cfg *c, mask_grid g, jepa_err *err) {
     int n = g.rows * g.cols;
-    if (!(c->ratio > 0 && c->ratio < 1)) return err_set(err, JEPA_E_MODEL, "masks: tube ratio is %g; it must lie between 0 and 1", c->ratio);
+    if (!(c->ratio > 0 && c->ratio < 1))
+        return err_set(err, JEPA_E_MODEL, "masks: tube ratio is %g; it must lie between 0 and 1", c->ratio);
     if (context_columns(c, g) < 1 || context_columns(c, g) >= n)
-        return err_set(err, JEPA_E_MODEL, "masks: on a grid of %dx%dx%d tokens a tube ratio of %g leaves %d of %d columns as context; use another "
-                       "ratio or a larger grid", g.frames, g.rows, g.cols, c->ratio, context_columns(c, g), n);
+        return err_set(err, JEPA_E_MODEL,
+                       "masks: on a grid of %dx%dx%d tokens a tube ratio of %g leaves %d of %d columns as context; use another "
+                       "ratio or a larger grid",
+                       g.frames, g.rows, g.cols, c->ratio, context_columns(c, g), n);
     return 0;
 }
 
@@ -24,7 +27,8 @@ void mask_draw_tube(const mask_cfg *c, mask_grid g, rng *r, uint32_t *scratch, u
 
 int mask_check_causal(const mask_cfg *c, mask_grid g, jepa_err *err) {
     if (c->from < 1 || c->from >= g.frames)
-        return err_set(err, JEPA_E_MODEL, "masks: causal from %d on a grid of %d tubelets; it must be 1 to %d", c->from, g.frames, g.frames - 1);
+        return err_set(err, JEPA_E_MODEL, "masks: causal from %d on a grid of %d tubelets; it must be 1 to %d", c->from, g.frames,
+                       g.frames - 1);
     return 0;
 }
 

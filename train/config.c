@@ -36,11 +36,14 @@ static void read_top(cfg_reader *r, train_cfg *c) {
     cfg_text(r, "app", "vjepa", app, sizeof app);
     cfg_int32(r, "nodes", "1", 1, 1 << 16, &nodes);
     cfg_int32(r, "tasks_per_node", "1", 1, 1 << 16, &tasks);
-    if (cfg_has(r, "folder")) cfg_text(r, "folder", NULL, c->folder, sizeof c->folder);
-    else cfg_at(r, "folder", "null");
+    if (cfg_has(r, "folder"))
+        cfg_text(r, "folder", NULL, c->folder, sizeof c->folder);
+    else
+        cfg_at(r, "folder", "null");
     if (r->rc) return;
     if ((int64_t)nodes * tasks > 4096) {
-        cfg_fail(r, yaml_at(r->root, "nodes"), "nodes", "%d nodes of %d tasks are %lld mask groups a step; 4096 are possible", nodes, tasks, (long long)nodes * tasks);
+        cfg_fail(r, yaml_at(r->root, "nodes"), "nodes", "%d nodes of %d tasks are %lld mask groups a step; 4096 are possible", nodes, tasks,
+                 (long long)nodes * tasks);
         return;
     }
     c->accumulate = nodes * tasks;
@@ -115,7 +118,8 @@ static int read_frames(cfg_reader *r, int *frames) {
         cfg_int32(r, "data.num_frames", NULL, 1, 1 << 14, frames);
         return 1;
     }
-    if (cfg_has(r, "data.num_frames")) cfg_fail(r, yaml_at(r->root, "data.num_frames"), "data.num_frames", "data.dataset_fpcs says it already");
+    if (cfg_has(r, "data.num_frames"))
+        cfg_fail(r, yaml_at(r->root, "data.num_frames"), "data.num_frames", "data.dataset_fpcs says it already");
     const yaml *v = cfg_at(r, "data.dataset_fpcs", "[16]");
     if (!v) return 1;
     if (v->kind != YAML_LIST || v->count < 1 || !yaml_int(v->item[0], &one) || one < 1 || one > 1 << 14) {
@@ -124,7 +128,8 @@ static int read_frames(cfg_reader *r, int *frames) {
     }
     for (int i = 1; i < v->count; i++)
         if (!yaml_int(v->item[i], &x) || x != one) {
-            cfg_fail(r, v->item[i], "data.dataset_fpcs", "several clip lengths in one run are not supported; give all datasets %lld frames", (long long)one);
+            cfg_fail(r, v->item[i], "data.dataset_fpcs", "several clip lengths in one run are not supported; give all datasets %lld frames",
+                     (long long)one);
             return 1;
         }
     *frames = (int)one;
@@ -140,9 +145,12 @@ static void read_sampling(cfg_reader *r, sample_cfg *s) {
         if (!cfg_has(r, way[i])) continue;
         if (first) cfg_fail(r, yaml_at(r->root, way[i]), way[i], "%s says already which frames are used; set one of them to null", first);
         first = way[i];
-        if (i == 0) cfg_double(r, way[i], NULL, 1e-3, 1e4, &s->fps);
-        else if (i == 1) cfg_double(r, way[i], NULL, 1e-3, 1e6, &s->duration);
-        else cfg_int32(r, way[i], NULL, 1, 1 << 20, &s->frame_step);
+        if (i == 0)
+            cfg_double(r, way[i], NULL, 1e-3, 1e4, &s->fps);
+        else if (i == 1)
+            cfg_double(r, way[i], NULL, 1e-3, 1e6, &s->duration);
+        else
+            cfg_int32(r, way[i], NULL, 1, 1 << 20, &s->frame_step);
     }
     if (!first) cfg_fail(r, yaml_at(r->root, "data.fps"), "data.fps", "is missing (or data.frame_step, to go by frames)");
 }
@@ -152,16 +160,19 @@ static int read_data(cfg_reader *r, train_cfg *c) {
     char type[32] = "";
     const yaml *v = cfg_at(r, "data.dataset_type", "VideoDataset");
     cfg_text(r, "data.dataset_type", "VideoDataset", type, sizeof type);
-    if (!r->rc && strcasecmp(type, "VideoDataset")) cfg_fail(r, v, "data.dataset_type", "%s is not supported, only VideoDataset (lists, folders and files)", type);
+    if (!r->rc && strcasecmp(type, "VideoDataset"))
+        cfg_fail(r, v, "data.dataset_type", "%s is not supported, only VideoDataset (lists, folders and files)", type);
     read_datasets(r, c);
     cfg_int32(r, "data.batch_size", NULL, 1, 1 << 16, &c->feed.batch);
     cfg_int32(r, "data.crop_size", "224", 1, 1 << 13, &crop);
     cfg_int32(r, "data.patch_size", "16", 1, 256, &patch);
     cfg_int32(r, "data.tubelet_size", "2", 1, 64, &tubelet);
     lengths = read_frames(r, &frames);
-    if (!r->rc && crop % patch) cfg_fail(r, yaml_at(r->root, "data.crop_size"), "data.crop_size", "%d is no multiple of data.patch_size %d", crop, patch);
+    if (!r->rc && crop % patch)
+        cfg_fail(r, yaml_at(r->root, "data.crop_size"), "data.crop_size", "%d is no multiple of data.patch_size %d", crop, patch);
     if (!r->rc && frames % tubelet)
-        cfg_fail(r, yaml_at(r->root, "data.dataset_fpcs"), "data.dataset_fpcs", "%d frames are no multiple of data.tubelet_size %d", frames, tubelet);
+        cfg_fail(r, yaml_at(r->root, "data.dataset_fpcs"), "data.dataset_fpcs", "%d frames are no multiple of data.tubelet_size %d", frames,
+                 tubelet);
     c->enc.img_height = c->enc.img_width = c->feed.crop = crop;
     c->enc.patch_size = patch, c->enc.tubelet_size = tubelet, c->enc.num_frames = c->feed.sample.frames = frames;
     read_sampling(r, &c->feed.sample);
@@ -199,9 +210,11 @@ static void read_model(cfg_reader *r, train_cfg *c, int lengths) {
         cfg_int32(r, own[2], NULL, 1, 1024, &c->enc.num_heads);
         cfg_double(r, own[3], "4", 1e-3, 64, &c->enc.mlp_ratio);
     } else {
-        if (enc_cfg_size(&c->enc, c->model_name, &why)) cfg_fail(r, v, "model.model_name", "%s; or custom, with embed_dim, depth, num_heads", why.text);
+        if (enc_cfg_size(&c->enc, c->model_name, &why))
+            cfg_fail(r, v, "model.model_name", "%s; or custom, with embed_dim, depth, num_heads", why.text);
         for (int i = 0; i < 4; i++)
-            if (cfg_has(r, own[i])) cfg_fail(r, yaml_at(r->root, own[i]), own[i], "%s says it already; model_name: custom lets it be given", c->model_name);
+            if (cfg_has(r, own[i]))
+                cfg_fail(r, yaml_at(r->root, own[i]), own[i], "%s says it already; model_name: custom lets it be given", c->model_name);
     }
     cfg_bool(r, "model.uniform_power", "false", &c->enc.uniform_power);
     cfg_bool(r, "model.use_rope", "false", &rope); /* absent means sin-cos, as published */
@@ -212,8 +225,10 @@ static void read_model(cfg_reader *r, train_cfg *c, int lengths) {
     cfg_int32(r, "model.pred_embed_dim", "384", 1, 1 << 14, &c->pred.predictor_embed_dim);
     cfg_int32(r, "model.pred_depth", "12", 1, 512, &c->pred.depth);
     c->pred.num_heads = c->enc.num_heads; /* null: as many as the encoder, as published */
-    if (cfg_has(r, "model.pred_num_heads")) cfg_int32(r, "model.pred_num_heads", NULL, 1, 1024, &c->pred.num_heads);
-    else cfg_at(r, "model.pred_num_heads", "null");
+    if (cfg_has(r, "model.pred_num_heads"))
+        cfg_int32(r, "model.pred_num_heads", NULL, 1, 1024, &c->pred.num_heads);
+    else
+        cfg_at(r, "model.pred_num_heads", "null");
     snprintf(tokens, sizeof tokens, "%d", c->n_masks * lengths);
     cfg_int32(r, "model.num_mask_tokens", tokens, 1, 1024, &c->pred.num_mask_tokens);
     c->pred.embed_dim = c->pred.out_dim = c->enc.embed_dim;
@@ -228,8 +243,10 @@ static void read_model(cfg_reader *r, train_cfg *c, int lengths) {
         int i = 0;
         cfg_text(r, "model.recompute", NULL, word, sizeof word);
         while (i < 3 && strcmp(level[i], word)) i++;
-        if (i == 3) cfg_fail(r, yaml_at(r->root, "model.recompute"), "model.recompute", "%s is not known; known: none, mlp, block", word);
-        else c->recompute_level = (recompute)i;
+        if (i == 3)
+            cfg_fail(r, yaml_at(r->root, "model.recompute"), "model.recompute", "%s is not known; known: none, mlp, block", word);
+        else
+            c->recompute_level = (recompute)i;
     } else {
         cfg_at(r, "model.recompute", "null");
     }
@@ -241,8 +258,10 @@ static void read_optimization(cfg_reader *r, train_cfg *c) {
     double ema[2] = {0}, betas[2] = {0};
     int64_t ipe = 0;
     cfg_int32(r, "optimization.epochs", NULL, 1, 1 << 24, &epochs);
-    if (cfg_has(r, "optimization.ipe")) cfg_int(r, "optimization.ipe", NULL, 1, 1 << 28, &ipe);
-    else cfg_at(r, "optimization.ipe", "null");
+    if (cfg_has(r, "optimization.ipe"))
+        cfg_int(r, "optimization.ipe", NULL, 1, 1 << 28, &ipe);
+    else
+        cfg_at(r, "optimization.ipe", "null");
     cfg_double(r, "optimization.ipe_scale", "1.0", 1e-3, 1e3, &s->ipe_scale);
     cfg_double(r, "optimization.warmup", NULL, 0, 1e6, &s->warmup_epochs);
     cfg_double(r, "optimization.start_lr", NULL, 0, 10, &s->start_lr);
@@ -255,8 +274,10 @@ static void read_optimization(cfg_reader *r, train_cfg *c) {
     cfg_double(r, "optimization.eps", "1.0e-8", 1e-30, 1, &c->adam_eps);
     cfg_double(r, "optimization.init_sd", "0.02", 1e-6, 1, &c->init_sd);
     cfg_bool(r, "optimization.is_anneal", "false", &anneal);
-    if (cfg_has(r, "optimization.clip_grad")) cfg_double(r, "optimization.clip_grad", NULL, 1e-6, 1e9, &c->clip_grad);
-    else cfg_at(r, "optimization.clip_grad", "null");
+    if (cfg_has(r, "optimization.clip_grad"))
+        cfg_double(r, "optimization.clip_grad", NULL, 1e-6, 1e9, &c->clip_grad);
+    else
+        cfg_at(r, "optimization.clip_grad", "null");
     s->kind = anneal ? SCHED_LINEAR_DECAY : SCHED_WARMUP_COSINE;
     s->ema_start = ema[0], s->ema_end = ema[1];
     c->beta1 = betas[0], c->beta2 = betas[1];

@@ -6,42 +6,57 @@
 #include <string.h>
 #include <strings.h>
 
-/* The published keys (V-JEPA 2's pretraining configurations, some of V-JEPA 1's) and ours; "+" marks ours. configs/tiny.yaml explains ours. */
+/* clang-format off */
 static const char *const known[] = {
-    "app", "nodes", "tasks_per_node", "cpus_per_task", "mem_per_gpu", "folder",
-    "data.dataset_type", "data.datasets", "data.datasets_weights", "data.batch_size", "data.crop_size", "data.patch_size", "data.tubelet_size",
-    "data.dataset_fpcs", "data.fps", "data.num_workers", "data.persistent_workers", "data.pin_mem",
-    "data.num_frames", "data.sampling_rate", "data.clip_duration", "data.num_clips", "data.decode_one_clip", "data.filter_short_videos", /* V-JEPA 1 */
-    "data.frame_step", "data.random_window", "data.max_bad", "data.queue_batches", /* + */
-    "data_aug.auto_augment", "data_aug.motion_shift", "data_aug.random_resize_aspect_ratio", "data_aug.random_resize_scale", "data_aug.reprob",
-    "data_aug.horizontal_flip", "data_aug.eval_transform", /* + */
-    "loss.loss_exp", "loss.reg_coeff",
-    "mask",
-    "meta.dtype", "meta.eval_freq", "meta.load_checkpoint", "meta.read_checkpoint", "meta.save_every_freq", "meta.seed", "meta.use_sdpa",
-    "meta.skip_batches", "meta.sync_gc",
-    "meta.save_every_steps", "meta.log_every", "meta.monitor_every", "meta.keep_last", /* + */
-    "model.model_name", "model.pred_depth", "model.pred_embed_dim", "model.pred_num_heads", "model.uniform_power", "model.use_activation_checkpointing",
-    "model.use_mask_tokens", "model.num_mask_tokens", "model.zero_init_mask_tokens", "model.use_rope", "model.use_silu", "model.use_pred_silu",
-    "model.wide_silu", "model.compile_model", "model.pred_is_frame_causal", "model.is_causal",
-    "model.embed_dim", "model.depth", "model.num_heads", "model.mlp_ratio", "model.recompute", /* + */
-    "optimization.ema", "optimization.epochs", "optimization.final_lr", "optimization.final_weight_decay", "optimization.ipe", "optimization.ipe_scale",
-    "optimization.lr", "optimization.start_lr", "optimization.warmup", "optimization.weight_decay", "optimization.is_anneal", "optimization.anneal_ckpt",
-    "optimization.resume_anneal", "optimization.betas", "optimization.eps", "optimization.clip_grad",
-    "optimization.init_sd", /* + */
+    "app", "nodes", "tasks_per_node", "cpus_per_task", "mem_per_gpu", "folder", "mask",
+    /* V-JEPA 2's pretraining configurations */
+    "data.dataset_type", "data.datasets", "data.datasets_weights", "data.batch_size", "data.crop_size", "data.patch_size",
+    "data.tubelet_size", "data.dataset_fpcs", "data.fps", "data.num_workers", "data.persistent_workers", "data.pin_mem",
+    "data_aug.auto_augment", "data_aug.motion_shift", "data_aug.random_resize_aspect_ratio", "data_aug.random_resize_scale",
+    "data_aug.reprob", "loss.loss_exp",
+    "meta.dtype", "meta.eval_freq", "meta.load_checkpoint", "meta.read_checkpoint", "meta.save_every_freq", "meta.seed",
+    "meta.use_sdpa", "meta.skip_batches", "meta.sync_gc",
+    "model.model_name", "model.pred_depth", "model.pred_embed_dim", "model.pred_num_heads", "model.uniform_power",
+    "model.use_activation_checkpointing", "model.use_mask_tokens", "model.num_mask_tokens", "model.zero_init_mask_tokens",
+    "model.use_rope", "model.use_silu", "model.use_pred_silu", "model.wide_silu", "model.compile_model",
+    "model.pred_is_frame_causal", "model.is_causal",
+    "optimization.ema", "optimization.epochs", "optimization.final_lr", "optimization.final_weight_decay", "optimization.ipe",
+    "optimization.ipe_scale", "optimization.lr", "optimization.start_lr", "optimization.warmup", "optimization.weight_decay",
+    "optimization.is_anneal", "optimization.anneal_ckpt", "optimization.resume_anneal", "optimization.betas", "optimization.eps",
+    /* V-JEPA 1's */
+    "data.num_frames", "data.sampling_rate", "data.clip_duration", "data.num_clips", "data.decode_one_clip",
+    "data.filter_short_videos", "loss.reg_coeff", "optimization.clip_grad",
+    /* ours: configs/tiny.yaml explains them */
+    "data.frame_step", "data.random_window", "data.max_bad", "data.queue_batches", "data_aug.horizontal_flip",
+    "data_aug.eval_transform", "meta.save_every_steps", "meta.log_every", "meta.monitor_every", "meta.keep_last",
+    "model.embed_dim", "model.depth", "model.num_heads", "model.mlp_ratio", "model.recompute", "optimization.init_sd",
 };
-static const char *const known_generator[] = {"aspect_ratio", "full_complement", "pred_full_complement", "inv_block", "max_keep", "max_temporal_keep", "num_blocks",
-                                              "spatial_scale", "temporal_scale", "type", "ratio", "from"};
-static const char *const known_ijepa[] = {"allow_overlap", "aspect_ratio", "enc_mask_scale", "min_keep", "num_enc_masks", "num_pred_masks", "patch_size",
-                                          "pred_mask_scale", "full_grid"};
+/* clang-format on */
+static const char *const known_generator[] = {
+    "aspect_ratio", "full_complement", "pred_full_complement", "inv_block", "max_keep", "max_temporal_keep",
+    "num_blocks",   "spatial_scale",   "temporal_scale",       "type",      "ratio",    "from"};
+static const char *const known_ijepa[] = {"allow_overlap",  "aspect_ratio", "enc_mask_scale",  "min_keep", "num_enc_masks",
+                                          "num_pred_masks", "patch_size",   "pred_mask_scale", "full_grid"};
 
 static const char *const section[] = {"data", "data_aug", "loss", "meta", "model", "optimization"};
 
 /* They say how a job is scheduled or how fast a step runs there, not what it computes. */
-static const char *const unused[] = {"cpus_per_task", "mem_per_gpu", "data.persistent_workers", "data.pin_mem", "meta.eval_freq", "meta.load_checkpoint",
-                                     "meta.use_sdpa", "meta.sync_gc", "model.wide_silu", "model.compile_model", "optimization.resume_anneal"};
+static const char *const unused[] = {"cpus_per_task",
+                                     "mem_per_gpu",
+                                     "data.persistent_workers",
+                                     "data.pin_mem",
+                                     "meta.eval_freq",
+                                     "meta.load_checkpoint",
+                                     "meta.use_sdpa",
+                                     "meta.sync_gc",
+                                     "model.wide_silu",
+                                     "model.compile_model",
+                                     "optimization.resume_anneal"};
 
 /* Keys that are supported with one value; the word after the value says what would help. NULL value: null. */
-static const struct { const char *path, *value, *help; } fixed[] = {
+static const struct {
+    const char *path, *value, *help;
+} fixed[] = {
     {"app", "vjepa", "only V-JEPA 2 pretraining runs here"},
     {"data.num_clips", "1", "one clip of a video is used at a time"},
     {"data.decode_one_clip", "true", "one clip of a video is decoded at a time"},
@@ -129,8 +144,10 @@ void cfg_check_keys(cfg_reader *r, char *notes, size_t size) {
         const yaml *v = r->root->item[i];
         if (!is_section(v->key)) {
             if (!in_table(known, COUNT(known), v->key)) {
-                if (!strcmp(v->key, "logging")) cfg_fail(r, v, v->key, "unknown section; folder: at the top says where a run goes");
-                else unknown(r, v, v->key, known, COUNT(known));
+                if (!strcmp(v->key, "logging"))
+                    cfg_fail(r, v, v->key, "unknown section; folder: at the top says where a run goes");
+                else
+                    unknown(r, v, v->key, known, COUNT(known));
             }
         } else if (v->kind == YAML_MAP) {
             check_map(r, v, v->key, known, COUNT(known), 1);
@@ -143,8 +160,10 @@ void cfg_check_keys(cfg_reader *r, char *notes, size_t size) {
     for (int i = 0; m && m->kind == YAML_LIST && i < m->count; i++) {
         char prefix[32];
         snprintf(prefix, sizeof prefix, "mask.%d", i);
-        if (m->item[i]->kind == YAML_MAP) check_map(r, m->item[i], prefix, known_generator, COUNT(known_generator), 0);
-        else cfg_fail(r, m->item[i], prefix, "a generator with keys (num_blocks, spatial_scale, …) was expected");
+        if (m->item[i]->kind == YAML_MAP)
+            check_map(r, m->item[i], prefix, known_generator, COUNT(known_generator), 0);
+        else
+            cfg_fail(r, m->item[i], prefix, "a generator with keys (num_blocks, spatial_scale, …) was expected");
     }
     for (size_t i = 0; i < COUNT(fixed); i++) {
         const yaml *v = yaml_at(r->root, fixed[i].path);
@@ -170,8 +189,10 @@ void cfg_fail(cfg_reader *r, const yaml *v, const char *path, const char *fmt, .
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    if (v && v->line) r->rc = err_set_at(r->err, JEPA_E_MODEL, r->file, -1, "%s:%d: %s: %s", r->file, v->line, path, text);
-    else r->rc = err_set_at(r->err, JEPA_E_MODEL, r->file, -1, "%s: %s%s: %s", r->file, v ? "--set " : "", path, text);
+    if (v && v->line)
+        r->rc = err_set_at(r->err, JEPA_E_MODEL, r->file, -1, "%s:%d: %s: %s", r->file, v->line, path, text);
+    else
+        r->rc = err_set_at(r->err, JEPA_E_MODEL, r->file, -1, "%s: %s%s: %s", r->file, v ? "--set " : "", path, text);
 }
 
 int cfg_has(const cfg_reader *r, const char *path) {
@@ -199,7 +220,8 @@ void cfg_int(cfg_reader *r, const char *path, const char *otherwise, int64_t low
     if (!v) return;
     if (!yaml_int(v, &x) || x < low || x > high)
         cfg_fail(r, v, path, "%.60s is no whole number from %lld to %lld", shown(v), (long long)low, (long long)high);
-    else *out = x;
+    else
+        *out = x;
 }
 
 void cfg_int32(cfg_reader *r, const char *path, const char *otherwise, int low, int high, int *out) {
@@ -212,8 +234,10 @@ void cfg_double(cfg_reader *r, const char *path, const char *otherwise, double l
     const yaml *v = cfg_at(r, path, otherwise);
     double x;
     if (!v) return;
-    if (!yaml_double(v, &x) || !(x >= low && x <= high)) cfg_fail(r, v, path, "%.60s is no number from %g to %g", shown(v), low, high);
-    else *out = x;
+    if (!yaml_double(v, &x) || !(x >= low && x <= high))
+        cfg_fail(r, v, path, "%.60s is no number from %g to %g", shown(v), low, high);
+    else
+        *out = x;
 }
 
 void cfg_bool(cfg_reader *r, const char *path, const char *otherwise, int *out) {
@@ -224,9 +248,12 @@ void cfg_bool(cfg_reader *r, const char *path, const char *otherwise, int *out) 
 void cfg_text(cfg_reader *r, const char *path, const char *otherwise, char *out, size_t size) {
     const yaml *v = cfg_at(r, path, otherwise);
     if (!v) return;
-    if (v->kind != YAML_SCALAR) cfg_fail(r, v, path, "one word or text was expected, not %s", shown(v));
-    else if (strlen(v->text) >= size) cfg_fail(r, v, path, "longer than %zu bytes", size - 1);
-    else memcpy(out, v->text, strlen(v->text) + 1);
+    if (v->kind != YAML_SCALAR)
+        cfg_fail(r, v, path, "one word or text was expected, not %s", shown(v));
+    else if (strlen(v->text) >= size)
+        cfg_fail(r, v, path, "longer than %zu bytes", size - 1);
+    else
+        memcpy(out, v->text, strlen(v->text) + 1);
 }
 
 void cfg_pair(cfg_reader *r, const char *path, const char *otherwise, double low, double high, double out[2]) {
@@ -235,6 +262,8 @@ void cfg_pair(cfg_reader *r, const char *path, const char *otherwise, double low
     if (!v) return;
     if (v->kind != YAML_LIST || v->count != 2 || !yaml_double(v->item[0], &x[0]) || !yaml_double(v->item[1], &x[1]))
         cfg_fail(r, v, path, "a list of two numbers was expected");
-    else if (!(x[0] >= low && x[0] <= high && x[1] >= low && x[1] <= high)) cfg_fail(r, v, path, "[%g, %g]: both must be from %g to %g", x[0], x[1], low, high);
-    else out[0] = x[0], out[1] = x[1];
+    else if (!(x[0] >= low && x[0] <= high && x[1] >= low && x[1] <= high))
+        cfg_fail(r, v, path, "[%g, %g]: both must be from %g to %g", x[0], x[1], low, high);
+    else
+        out[0] = x[0], out[1] = x[1];
 }

@@ -5,8 +5,10 @@
 #include <string.h>
 
 static const char *at(char path[64], int i, const char *key) {
-    if (i < 0) snprintf(path, 64, "mask.%s", key);
-    else snprintf(path, 64, "mask.%d.%s", i, key);
+    if (i < 0)
+        snprintf(path, 64, "mask.%s", key);
+    else
+        snprintf(path, 64, "mask.%d.%s", i, key);
     return path;
 }
 
@@ -18,9 +20,9 @@ static void refuse(cfg_reader *r, int i, const char *const *keys, const char *ty
 }
 
 static void read_generator(cfg_reader *r, int i, mask_cfg *m) {
-    static const char *const blocks_only[] = {"num_blocks", "spatial_scale", "temporal_scale", "aspect_ratio", "max_keep", "max_temporal_keep",
-                                              "full_complement", "pred_full_complement", "inv_block", NULL},
-                            *const tube_only[] = {"ratio", NULL}, *const causal_only[] = {"from", NULL};
+    static const char *const blocks_only[] = {"num_blocks",        "spatial_scale",   "temporal_scale",       "aspect_ratio", "max_keep",
+                                              "max_temporal_keep", "full_complement", "pred_full_complement", "inv_block",    NULL},
+                             *const tube_only[] = {"ratio", NULL}, *const causal_only[] = {"from", NULL};
     char p[64], type[32] = "";
     cfg_text(r, at(p, i, "type"), "multiblock3d", type, sizeof type);
     if (r->rc) return;
@@ -46,8 +48,10 @@ static void read_generator(cfg_reader *r, int i, mask_cfg *m) {
         cfg_bool(r, at(p, i, "full_complement"), "false", &m->full_complement);
         cfg_bool(r, at(p, i, "pred_full_complement"), "false", &m->pred_full_complement);
         cfg_bool(r, at(p, i, "inv_block"), "false", &m->inv_block);
-        if (cfg_has(r, at(p, i, "max_keep"))) cfg_int32(r, p, NULL, 1, 1 << 30, &m->max_keep);
-        else cfg_at(r, p, "null");
+        if (cfg_has(r, at(p, i, "max_keep")))
+            cfg_int32(r, p, NULL, 1, 1 << 30, &m->max_keep);
+        else
+            cfg_at(r, p, "null");
     } else {
         cfg_fail(r, yaml_at(r->root, p), p, "%.24s is not known; known: multiblock3d, tube, causal", type);
     }
@@ -85,7 +89,8 @@ void cfg_read_masks(cfg_reader *r, train_cfg *c) {
         for (int i = 0; i < c->n_masks; i++) read_generator(r, i, &c->mask[i]);
     }
     if (r->rc) return;
-    const mask_grid g = {c->enc.num_frames / c->enc.tubelet_size, c->enc.img_height / c->enc.patch_size, c->enc.img_width / c->enc.patch_size};
+    const mask_grid g = {c->enc.num_frames / c->enc.tubelet_size, c->enc.img_height / c->enc.patch_size,
+                         c->enc.img_width / c->enc.patch_size};
     for (int i = 0; i < c->n_masks && !r->rc; i++) {
         jepa_err why = {0};
         const yaml *v = list->kind == YAML_LIST ? list->item[i] : list;

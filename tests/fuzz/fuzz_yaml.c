@@ -16,7 +16,8 @@ static int says(const yaml *y) { /* more than a string */
 static void same(const yaml *a, const yaml *b) {
     if (a->kind != b->kind || a->count != b->count || (a->key && strcmp(a->key, b->key))) abort();
     if (a->kind == YAML_SCALAR && strcmp(a->text, b->text)) abort();
-    if (a->kind == YAML_SCALAR && a->quoted != b->quoted && (a->quoted || says(a))) abort(); /* plain text of several lines may come back quoted */
+    if (a->kind == YAML_SCALAR && a->quoted != b->quoted && (a->quoted || says(a)))
+        abort(); /* plain text of several lines may come back quoted */
     for (int i = 0; i < a->count; i++) same(a->item[i], b->item[i]);
 }
 

@@ -71,7 +71,8 @@ static void published_block_sizes(void **state) {
     for (const json *r = json_first(json_get(j, "three_d")); r; r = json_next(r), n++) {
         mask_cfg c;
         mask_cfg_defaults(&c, MASK_MULTIBLOCK3D);
-        const json *g = json_first(json_get(r, "grid")), *u = json_first(json_get(r, "uniforms")), *s = json_first(json_get(r, "size_t_h_w"));
+        const json *g = json_first(json_get(r, "grid")), *u = json_first(json_get(r, "uniforms")),
+                   *s = json_first(json_get(r, "size_t_h_w"));
         mask_grid grid = {(int)json_number(g, 0), (int)json_number(json_next(g), 0), (int)json_number(json_next(json_next(g)), 0)};
         pair(r, "temporal_scale", c.temporal_scale);
         pair(r, "spatial_scale", c.spatial_scale);
@@ -113,8 +114,10 @@ static void lengths(const json *stats, const char *row, const mask_cfg *c, mask_
         const json *e = json_get(json_get(stats, row), key[k]);
         assert_non_null(e);
         double mean = sum[k] / batches, var = (square[k] - sum[k] * mean) / (batches - 1), n = json_number(json_get(e, "n"), NAN),
-               sd = json_number(json_get(e, "std"), NAN), want = json_number(json_get(e, "mean"), NAN), se = sqrt(var / batches + sd * sd / n);
-        if (!(fabs(mean - want) <= 4 * se)) fail_msg("%s %s: %g, published %g, standard error %g", row, key[k], mean, want, se); /* 4: golden's bound */
+               sd = json_number(json_get(e, "std"), NAN), want = json_number(json_get(e, "mean"), NAN),
+               se = sqrt(var / batches + sd * sd / n);
+        if (!(fabs(mean - want) <= 4 * se))
+            fail_msg("%s %s: %g, published %g, standard error %g", row, key[k], mean, want, se); /* 4: golden's bound */
     }
 }
 
@@ -236,7 +239,8 @@ static void options(void **state) {
 static void keys(void **state) {
     mask_cfg c;
     mask_cfg_defaults(&c, MASK_MULTIBLOCK3D);
-    mask_set *a = draw(&c, GRID, 1, 1, 5, 0), *b = draw(&c, GRID, 1, 1, 5, 1), *d = draw(&c, GRID, 1, 2, 5, 0), *e = draw(&c, GRID, 1, 1, 6, 0), *f;
+    mask_set *a = draw(&c, GRID, 1, 1, 5, 0), *b = draw(&c, GRID, 1, 1, 5, 1), *d = draw(&c, GRID, 1, 2, 5, 0),
+             *e = draw(&c, GRID, 1, 1, 6, 0), *f;
     const mask_set *other[3] = {b, d, e};
     for (int i = 0; i < 3; i++)
         assert_false(other[i]->n_target == a->n_target && !memcmp(other[i]->target, a->target, sizeof(int32_t) * (size_t)a->n_target));
@@ -251,7 +255,9 @@ static void keys(void **state) {
     mask_free(NULL);
 }
 
-typedef struct job { mask_set *m[64]; } job;
+typedef struct job {
+    mask_set *m[64];
+} job;
 static void one(void *ctx, int64_t i) {
     mask_cfg c;
     mask_cfg_defaults(&c, i % 2 ? MASK_MULTIBLOCK2D : MASK_MULTIBLOCK3D);
@@ -431,10 +437,20 @@ static void causal(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(published_block_sizes), cmocka_unit_test(published_lengths), cmocka_unit_test(default_generators),
-        cmocka_unit_test(non_square), cmocka_unit_test(options), cmocka_unit_test(keys), cmocka_unit_test(any_threads),
-        cmocka_unit_test(ijepa_small), cmocka_unit_test(ijepa_last_row), cmocka_unit_test(ijepa_overlap), cmocka_unit_test(blocks_small),
-        cmocka_unit_test(bad_numbers), cmocka_unit_test(tube), cmocka_unit_test(causal),
+        cmocka_unit_test(published_block_sizes),
+        cmocka_unit_test(published_lengths),
+        cmocka_unit_test(default_generators),
+        cmocka_unit_test(non_square),
+        cmocka_unit_test(options),
+        cmocka_unit_test(keys),
+        cmocka_unit_test(any_threads),
+        cmocka_unit_test(ijepa_small),
+        cmocka_unit_test(ijepa_last_row),
+        cmocka_unit_test(ijepa_overlap),
+        cmocka_unit_test(blocks_small),
+        cmocka_unit_test(bad_numbers),
+        cmocka_unit_test(tube),
+        cmocka_unit_test(causal),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -31,15 +31,24 @@ static void recorded(void **state) {
         if (!c) continue;
         sets++;
         const char *kind = json_string(json_get(c, "kind"), "");
-        sched_cfg k = {.iterations_per_epoch = num(c, "ipe"), .epochs = num(c, "epochs"), .warmup_epochs = num(c, "warmup"), .start_lr = num(c, "start_lr"),
-                       .lr = num(c, "lr"), .final_lr = num(c, "final_lr"), .weight_decay = num(c, "wd"), .final_weight_decay = num(c, "final_wd"),
+        sched_cfg k = {.iterations_per_epoch = num(c, "ipe"),
+                       .epochs = num(c, "epochs"),
+                       .warmup_epochs = num(c, "warmup"),
+                       .start_lr = num(c, "start_lr"),
+                       .lr = num(c, "lr"),
+                       .final_lr = num(c, "final_lr"),
+                       .weight_decay = num(c, "wd"),
+                       .final_weight_decay = num(c, "final_wd"),
                        .ipe_scale = num(c, "ipe_scale")};
         const json *ema = json_get(c, "ema");
         int has_ema = json_is_array(ema);
         if (has_ema) k.ema_start = json_number(json_first(ema), NAN), k.ema_end = json_number(json_next(json_first(ema)), NAN);
-        if (!strcmp(kind, "linear_decay")) k.kind = SCHED_LINEAR_DECAY, k.warmup_epochs = 0;
-        else if (!strcmp(kind, "wsd")) k.kind = SCHED_WSD, k.anneal_epochs = num(c, "anneal");
-        else if (strcmp(kind, "warmup_cosine")) fail_msg("kind %s", kind);
+        if (!strcmp(kind, "linear_decay"))
+            k.kind = SCHED_LINEAR_DECAY, k.warmup_epochs = 0;
+        else if (!strcmp(kind, "wsd"))
+            k.kind = SCHED_WSD, k.anneal_epochs = num(c, "anneal");
+        else if (strcmp(kind, "warmup_cosine"))
+            fail_msg("kind %s", kind);
         for (const json *r = json_first(json_get(s, "values")); r; r = json_next(r), rows++) {
             double want[4], lr, wd, m;
             int i = 0;
@@ -47,7 +56,8 @@ static void recorded(void **state) {
             assert_int_equal(i, 4);
             sched_at(&k, (int64_t)want[0], &lr, &wd, &m);
             if (!near(lr, want[1]) || !near(wd, want[2]) || (has_ema && !near(m, want[3])))
-                fail_msg("%s step %g: lr %.17g wd %.17g ema %.17g, published %.17g %.17g %.17g", json_key(s), want[0], lr, wd, m, want[1], want[2], want[3]);
+                fail_msg("%s step %g: lr %.17g wd %.17g ema %.17g, published %.17g %.17g %.17g", json_key(s), want[0], lr, wd, m, want[1],
+                         want[2], want[3]);
         }
     }
     assert_int_equal(sets, 6);
@@ -67,8 +77,18 @@ static void lambda(void **state) {
 
 /* what no published run reaches: nothing divides by zero, nothing rises again, nothing is NaN */
 static void ends(void **state) {
-    sched_cfg k = {.kind = SCHED_WARMUP_COSINE, .iterations_per_epoch = 10, .epochs = 3, .warmup_epochs = 0, .start_lr = 1e-4, .lr = 1e-3, .final_lr = 1e-6,
-                   .weight_decay = 0.04, .final_weight_decay = 0.4, .ipe_scale = 1, .ema_start = 0.9, .ema_end = 1};
+    sched_cfg k = {.kind = SCHED_WARMUP_COSINE,
+                   .iterations_per_epoch = 10,
+                   .epochs = 3,
+                   .warmup_epochs = 0,
+                   .start_lr = 1e-4,
+                   .lr = 1e-3,
+                   .final_lr = 1e-6,
+                   .weight_decay = 0.04,
+                   .final_weight_decay = 0.4,
+                   .ipe_scale = 1,
+                   .ema_start = 0.9,
+                   .ema_end = 1};
     double lr, wd, m, lr2, wd2, m2;
     sched_at(&k, 30, &lr, &wd, &m);
     assert_true(near(lr, 1e-6) && near(wd, 0.4));

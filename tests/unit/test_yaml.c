@@ -29,7 +29,8 @@ static void refused(const char *text, size_t n, const char *words) {
 }
 
 static void tree(void **state) {
-    yaml *y = good("app: vjepa   # a comment\n\ndata:\n  datasets: [a.txt, \"b c.txt\"]\n  fps: 4\nmask:\n- num_blocks: 8\n- num_blocks:\n    2\nfolder: ~\n");
+    yaml *y = good("app: vjepa   # a comment\n\ndata:\n  datasets: [a.txt, \"b c.txt\"]\n  fps: 4\nmask:\n- num_blocks: 8\n- num_blocks:\n "
+                   "   2\nfolder: ~\n");
     assert_int_equal(y->kind, YAML_MAP);
     assert_int_equal(y->count, 4);
     assert_string_equal(yaml_get(y, "app")->text, "vjepa");
@@ -60,7 +61,8 @@ static void tree(void **state) {
     yaml_close(&y);
     y = good("");
     yaml_close(&y);
-    y = good("\xEF\xBB\xBF" "a: \xC3\xBC\r\nb: 2\r\n"); /* byte order mark, Windows line ends */
+    y = good("\xEF\xBB\xBF"
+             "a: \xC3\xBC\r\nb: 2\r\n"); /* byte order mark, Windows line ends */
     assert_string_equal(yaml_get(y, "a")->text, "\xC3\xBC");
     yaml_close(&y);
 }
@@ -120,17 +122,52 @@ static void limits(void **state) {
 }
 
 static void scalars(void **state) {
-    static const struct { const char *text; int is_int; int64_t i; int is_double; double d; int is_bool, b, null; } t[] = {
-        {"3", 1, 3, 1, 3, 0, 0, 0}, {"-12", 1, -12, 1, -12, 0, 0, 0}, {"+5", 1, 5, 1, 5, 0, 0, 0}, {"3.0", 1, 3, 1, 3, 0, 0, 0},
-        {"1e3", 1, 1000, 1, 1000, 0, 0, 0}, {"1e-4", 0, 0, 1, 1e-4, 0, 0, 0}, {"1.e-4", 0, 0, 1, 1e-4, 0, 0, 0}, {".5", 0, 0, 1, 0.5, 0, 0, 0},
-        {"0.000525", 0, 0, 1, 0.000525, 0, 0, 0}, {"1.5e+2", 1, 150, 1, 150, 0, 0, 0}, {"0", 1, 0, 1, 0, 0, 0, 0},
-        {"9223372036854775807", 1, INT64_MAX, 1, 9223372036854775807.0, 0, 0, 0}, {"9223372036854775808", 0, 0, 1, 9223372036854775808.0, 0, 0, 0},
-        {"1e30", 0, 0, 1, 1e30, 0, 0, 0}, {"1e999", 0, 0, 0, 0, 0, 0, 0}, {"nan", 0, 0, 0, 0, 0, 0, 0}, {".inf", 0, 0, 0, 0, 0, 0, 0},
-        {"inf", 0, 0, 0, 0, 0, 0, 0}, {"0x10", 0, 0, 0, 0, 0, 0, 0}, {"010", 0, 0, 0, 0, 0, 0, 0}, {"1_000", 0, 0, 0, 0, 0, 0, 0}, {"1,5", 0, 0, 0, 0, 0, 0, 0},
-        {"12:30", 0, 0, 0, 0, 0, 0, 0}, {"e5", 0, 0, 0, 0, 0, 0, 0}, {".", 0, 0, 0, 0, 0, 0, 0}, {"1e", 0, 0, 0, 0, 0, 0, 0}, {"3x", 0, 0, 0, 0, 0, 0, 0},
-        {"true", 0, 0, 0, 0, 1, 1, 0}, {"False", 0, 0, 0, 0, 1, 0, 0}, {"YES", 0, 0, 0, 0, 1, 1, 0}, {"off", 0, 0, 0, 0, 1, 0, 0},
-        {"\"true\"", 0, 0, 0, 0, 0, 0, 0}, {"'3'", 0, 0, 0, 0, 0, 0, 0}, {"null", 0, 0, 0, 0, 0, 0, 1}, {"~", 0, 0, 0, 0, 0, 0, 1}, {"''", 0, 0, 0, 0, 0, 0, 0},
-        {"", 0, 0, 0, 0, 0, 0, 1}, {"y", 0, 0, 0, 0, 0, 0, 0},
+    static const struct {
+        const char *text;
+        int is_int;
+        int64_t i;
+        int is_double;
+        double d;
+        int is_bool, b, null;
+    } t[] = {
+        {"3", 1, 3, 1, 3, 0, 0, 0},
+        {"-12", 1, -12, 1, -12, 0, 0, 0},
+        {"+5", 1, 5, 1, 5, 0, 0, 0},
+        {"3.0", 1, 3, 1, 3, 0, 0, 0},
+        {"1e3", 1, 1000, 1, 1000, 0, 0, 0},
+        {"1e-4", 0, 0, 1, 1e-4, 0, 0, 0},
+        {"1.e-4", 0, 0, 1, 1e-4, 0, 0, 0},
+        {".5", 0, 0, 1, 0.5, 0, 0, 0},
+        {"0.000525", 0, 0, 1, 0.000525, 0, 0, 0},
+        {"1.5e+2", 1, 150, 1, 150, 0, 0, 0},
+        {"0", 1, 0, 1, 0, 0, 0, 0},
+        {"9223372036854775807", 1, INT64_MAX, 1, 9223372036854775807.0, 0, 0, 0},
+        {"9223372036854775808", 0, 0, 1, 9223372036854775808.0, 0, 0, 0},
+        {"1e30", 0, 0, 1, 1e30, 0, 0, 0},
+        {"1e999", 0, 0, 0, 0, 0, 0, 0},
+        {"nan", 0, 0, 0, 0, 0, 0, 0},
+        {".inf", 0, 0, 0, 0, 0, 0, 0},
+        {"inf", 0, 0, 0, 0, 0, 0, 0},
+        {"0x10", 0, 0, 0, 0, 0, 0, 0},
+        {"010", 0, 0, 0, 0, 0, 0, 0},
+        {"1_000", 0, 0, 0, 0, 0, 0, 0},
+        {"1,5", 0, 0, 0, 0, 0, 0, 0},
+        {"12:30", 0, 0, 0, 0, 0, 0, 0},
+        {"e5", 0, 0, 0, 0, 0, 0, 0},
+        {".", 0, 0, 0, 0, 0, 0, 0},
+        {"1e", 0, 0, 0, 0, 0, 0, 0},
+        {"3x", 0, 0, 0, 0, 0, 0, 0},
+        {"true", 0, 0, 0, 0, 1, 1, 0},
+        {"False", 0, 0, 0, 0, 1, 0, 0},
+        {"YES", 0, 0, 0, 0, 1, 1, 0},
+        {"off", 0, 0, 0, 0, 1, 0, 0},
+        {"\"true\"", 0, 0, 0, 0, 0, 0, 0},
+        {"'3'", 0, 0, 0, 0, 0, 0, 0},
+        {"null", 0, 0, 0, 0, 0, 0, 1},
+        {"~", 0, 0, 0, 0, 0, 0, 1},
+        {"''", 0, 0, 0, 0, 0, 0, 0},
+        {"", 0, 0, 0, 0, 0, 0, 1},
+        {"y", 0, 0, 0, 0, 0, 0, 0},
     };
     int comma = setlocale(LC_NUMERIC, "de_DE.UTF-8") != NULL; /* where there is such a locale, the point stays a point */
     for (size_t k = 0; k < sizeof t / sizeof *t; k++) {
@@ -142,8 +179,8 @@ static void scalars(void **state) {
         yaml *y = good(doc);
         const yaml *v = yaml_get(y, "a");
         int a1 = yaml_int(v, &i), a2 = yaml_double(v, &d), a3 = yaml_bool(v, &b), a4 = yaml_is_null(v);
-        if (a1 != t[k].is_int || a2 != t[k].is_double || a3 != t[k].is_bool || a4 != t[k].null || (a1 && i != t[k].i) || (a2 && d != t[k].d) ||
-            (a3 && b != t[k].b))
+        if (a1 != t[k].is_int || a2 != t[k].is_double || a3 != t[k].is_bool || a4 != t[k].null || (a1 && i != t[k].i) ||
+            (a2 && d != t[k].d) || (a3 && b != t[k].b))
             fail_msg("%s: int %d %lld, double %d %g, bool %d %d, null %d", t[k].text, a1, (long long)i, a2, d, a3, b, a4);
         yaml_close(&y);
     }
@@ -170,7 +207,12 @@ static void writing(void **state) {
         "a: 1\nb: [x, 'y', \"1\", true, ~, ]\nc: {d: {e: []}, f: {}}\n",
         "a: ''\nb:\nc: '~'\nd: \"a\\nb\\tc\"\ne: |\n  two\n  lines\nf: 'it''s'\n'a b': \"# no comment\"\n? \"k\\nl\"\n: ':'\n\"\": x\n",
         "- - 1\n  - 2\n- {a: \xC3\xBC, b: \"\\u263a\"}\n- '- x'\n- \"%d\"\n- '@a'\n- a#b\n- 'a: b'\n- 'true'\n- ' lead'\n- 'trail '\n",
-        "x", "'x'", "{}", "[]", "a: 1e-4\n", "a: C:\\dir\nb: '::'\nc: a::3\n",
+        "x",
+        "'x'",
+        "{}",
+        "[]",
+        "a: 1e-4\n",
+        "a: C:\\dir\nb: '::'\nc: a::3\n",
     };
     for (size_t i = 0; i < sizeof docs / sizeof *docs; i++) {
         yaml *y, *z;
@@ -211,9 +253,15 @@ static void set(void **state) {
     assert_int_equal(yaml_set(y, "data", "{fps: 2}", &err), 0); /* replaces */
     assert_null(yaml_at(y, "data.datasets"));
     int before = y->count;
-    static const char *const bad[][3] = {{"data.fps.x", "1", "\"fps\" is a value"}, {"mask.1.num_blocks", "1", "is a list of 1"}, {"mask.x", "1", "is a list of 1"},
-                                         {"", "1", "section.key"}, {".a", "1", "section.key"}, {"a.", "1", "section.key"}, {"a..b", "1", "section.key"},
-                                         {"q.r", "[1", "not a value in YAML"}, {"q.r", "*x", "not a value in YAML"},
+    static const char *const bad[][3] = {{"data.fps.x", "1", "\"fps\" is a value"},
+                                         {"mask.1.num_blocks", "1", "is a list of 1"},
+                                         {"mask.x", "1", "is a list of 1"},
+                                         {"", "1", "section.key"},
+                                         {".a", "1", "section.key"},
+                                         {"a.", "1", "section.key"},
+                                         {"a..b", "1", "section.key"},
+                                         {"q.r", "[1", "not a value in YAML"},
+                                         {"q.r", "*x", "not a value in YAML"},
                                          {"a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a.a", "1", "32 levels"}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         assert_int_equal(yaml_set(y, bad[i][0], bad[i][1], &err), JEPA_E_USE);
@@ -238,7 +286,8 @@ static void files(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(tree), cmocka_unit_test(refusals), cmocka_unit_test(limits), cmocka_unit_test(scalars),
-                                       cmocka_unit_test(writing), cmocka_unit_test(set), cmocka_unit_test(files)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(tree),    cmocka_unit_test(refusals), cmocka_unit_test(limits),
+                                       cmocka_unit_test(scalars), cmocka_unit_test(writing),  cmocka_unit_test(set),
+                                       cmocka_unit_test(files)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
