@@ -91,4 +91,52 @@ static inline double check_slopes(double (*loss)(void *), void *ctx, float *x, c
     }
     return most;
 }
+
+/* A device whose packed weight is a copy of the plain one, so that its use can be told apart on every machine (which weights the cpu
+ * back end packs depends on its instruction set). It is ref with three entries of the device's own table changed. */
+struct packed {
+    float *w;
+    int64_t out, in;
+};
+static struct {
+    int live, used;
+    ops ref;
+} packs;
+
+static inline int copy_pack(queue *q, packed **out, const float *w, int64_t out_dim, int64_t in_dim) {
+    const size_t n = (size_t)(out_dim * in_dim);
+    packed *k = mem_alloc(1, sizeof *k);
+    *k = (packed){mem_alloc(n, sizeof(float)), out_dim, in_dim};
+    memcpy(k->w, w, n * sizeof(float));
+    packs.live++;
+    *out = k;
+    return 0;
+}
+
+static inline void copy_unpack(queue *q, packed **k) {
+    mem_free((*k)->w);
+    mem_free(*k);
+    *k = NULL;
+    packs.live--;
+}
+
+static inline int copy_linear(queue *q, const op_linear *a) {
+    op_linear plain = *a;
+    if (a->pw) {
+        if (a->pw->out != a->out || a->pw->in != a->in) return JEPA_E_USE;
+        packs.used++;
+        plain.w = a->pw->w;
+        plain.pw = NULL;
+    }
+    return packs.ref.linear(q, &plain);
+}
+
+static inline void device_that_packs(dev *d) {
+    ops *o = (ops *)dev_ops(d);
+    memset(&packs, 0, sizeof packs);
+    packs.ref = *o;
+    o->linear_pack = copy_pack;
+    o->linear_unpack = copy_unpack;
+    o->linear = copy_linear;
+}
 #endif

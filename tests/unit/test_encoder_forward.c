@@ -66,7 +66,7 @@ static void order_of_the_context_is_irrelevant(void **s) {
         in.keep = in.keep_host = keep;
         in.n_keep = TOKENS;
         float *mixed = run(&m, &in, 0, RECOMPUTE_NONE);
-        for (int i = 0; i < 2 * TOKENS; i++) /* sums in another order: a few float32 roundings of values of order 1; measured 5e-7 */
+        for (int i = 0; i < 2 * TOKENS; i++) /* sums in another order: a few float32 roundings of values of order 1; measured 8e-7 */
             assert_true(worst(mixed + i * DIM, full + (i / TOKENS * TOKENS + keep[i]) * DIM, DIM) < 5e-6);
         mem_free(x);
         mem_free(full);
@@ -224,7 +224,7 @@ static void bytes_are_imagenet_s_colours(void **s) {
     other.x = hf, other.frames_first = 1;
     float *a = run(&m, &in, 0, RECOMPUTE_NONE), *b = run(&m, &bytes, 0, RECOMPUTE_NONE), *c = run(&m, &other, 0, RECOMPUTE_NONE);
     same_bits(a, c, TOKENS * DIM);
-    assert_true(worst(a, b, TOKENS * DIM) < 5e-6); /* one rounding of each pixel, through three blocks; measured 1e-6 */
+    assert_true(worst(a, b, TOKENS * DIM) < 5e-6); /* at most one rounding of each pixel, through three blocks */
     mem_free(a);
     mem_free(b);
     mem_free(c);
@@ -244,22 +244,49 @@ static void packed_weights_give_the_same(void **s) {
     float *truth = run(&ref, &in, 0, RECOMPUTE_NONE), *plain = run(&cpu, &in, 0, RECOMPUTE_NONE);
     must(enc_pack(cpu.e, cpu.q, &err));
     must(enc_pack(cpu.e, cpu.q, &err)); /* again: the old ones are freed */
-    float *packs = run(&cpu, &in, 0, RECOMPUTE_NONE);
+    float *packs_out = run(&cpu, &in, 0, RECOMPUTE_NONE);
     const int64_t n = 2 * TOKENS * DIM;
-    assert_true(worst(plain, truth, n) < 2e-5); /* float32 sums of up to 96 terms through three blocks; measured 2e-6 */
-    assert_true(worst(packs, truth, n) < 2e-5);
+    assert_true(worst(plain, truth, n) < 1e-5); /* float32 sums of up to 96 terms through three blocks; measured 1.2e-6 */
+    assert_true(worst(packs_out, truth, n) < 1e-5);
     must(enc_pack(ref.e, ref.q, &err)); /* nothing to pack there, and no error */
     float *again = run(&ref, &in, 0, RECOMPUTE_NONE);
     same_bits(again, truth, n);
-    /* weights that change afterwards: a pass for backward sees them, packed or not */
-    random_params(&cpu.p, 6);
-    random_params(&ref.p, 6);
-    float *after = run(&cpu, &in, 1, RECOMPUTE_NONE), *wanted = run(&ref, &in, 1, RECOMPUTE_NONE);
-    assert_true(worst(after, wanted, n) < 2e-5 && worst(wanted, truth, n) > 0.1);
-    float *const all[] = {x, truth, plain, packs, again, after, wanted};
+    float *const all[] = {x, truth, plain, packs_out, again};
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) mem_free(all[i]);
     close_model(&ref);
     close_model(&cpu);
+}
+
+static void packed_weights_serve_inference_only(void **s) {
+    jepa_err err = {0};
+    model m;
+    open_model(&m, "ref");
+    device_that_packs(m.d);
+    float *x = numbers(2 * PIXELS, 1, -2, 2);
+    const enc_in in = clip(x, 2);
+    const int64_t n = 2 * TOKENS * DIM;
+    const int weights = 1 + 4 * 3; /* patch embedding, four a block */
+    float *before = run(&m, &in, 0, RECOMPUTE_NONE);
+    assert_int_equal(packs.used, 0);
+    must(enc_pack(m.e, m.q, &err));
+    must(enc_pack(m.e, m.q, &err)); /* again: the old ones are given back */
+    assert_int_equal(packs.live, weights);
+    float *packed_run = run(&m, &in, 0, RECOMPUTE_NONE);
+    assert_int_equal(packs.used, weights);
+    same_bits(packed_run, before, n);
+    /* weights that change afterwards: a pass for backward sees them, inference after packing again */
+    random_params(&m.p, 6);
+    float *kept = run(&m, &in, 1, RECOMPUTE_NONE);
+    assert_int_equal(packs.used, weights);
+    float *stale = run(&m, &in, 0, RECOMPUTE_NONE);
+    assert_true(worst(kept, stale, n) > 0.1);
+    must(enc_pack(m.e, m.q, &err));
+    float *fresh = run(&m, &in, 0, RECOMPUTE_NONE);
+    same_bits(fresh, kept, n);
+    float *const all[] = {x, before, packed_run, kept, stale, fresh};
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) mem_free(all[i]);
+    close_model(&m);
+    assert_int_equal(packs.live, 0);
 }
 
 static void memory_is_planned(void **s) {
@@ -411,7 +438,8 @@ int main(void) {
         cmocka_unit_test(order_of_the_context_is_irrelevant),   cmocka_unit_test(a_batch_is_its_items),
         cmocka_unit_test(keeping_for_backward_changes_nothing), cmocka_unit_test(hidden_states_are_shallower_encoders),
         cmocka_unit_test(smaller_calls_fit_larger_memory),      cmocka_unit_test(bytes_are_imagenet_s_colours),
-        cmocka_unit_test(packed_weights_give_the_same),         cmocka_unit_test(memory_is_planned),
+        cmocka_unit_test(packed_weights_give_the_same),         cmocka_unit_test(packed_weights_serve_inference_only),
+        cmocka_unit_test(memory_is_planned),
         cmocka_unit_test(any_allocation_may_fail),              cmocka_unit_test(wrong_calls_are_refused_with_numbers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
