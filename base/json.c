@@ -1,8 +1,8 @@
 /* json.c: JSON read with limits and written by pieces.
  *
  * cJSON builds the tree. A scan before it checks what cJSON lets pass: depth, number of values, brackets that match (an unclosed one makes
- * Debian's cJSON read past the end), control bytes, UTF-8, \u0000 (it would cut a string short) and the spelling of numbers. A walk after it
- * refuses duplicate keys and puts the digits beside integers that a double cannot hold. */
+ * Debian's cJSON read past the end), control bytes, UTF-8, \u0000 (it would cut a string short) and the spelling of numbers. A walk after
+ * it refuses duplicate keys and puts the digits beside integers that a double cannot hold. */
 #include "base/json.h"
 
 #include <cjson/cJSON.h>
@@ -31,7 +31,8 @@ static size_t utf8(const unsigned char *s, size_t n) {
     if (!k || k > n) return 0;
     for (size_t i = 1; i < k; i++)
         if ((s[i] & 0xc0) != 0x80) return 0;
-    if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] >= 0xa0) || (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] >= 0x90)) return 0;
+    if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] >= 0xa0) || (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] >= 0x90))
+        return 0;
     return k;
 }
 
@@ -117,8 +118,10 @@ static int scan_all(scan *s) {
             if (scan_number(s)) return -1;
         } else {
             size_t left = s->size - s->at;
-            size_t k = left >= 4 && !memcmp(s->text + s->at, "true", 4) ? 4 : left >= 5 && !memcmp(s->text + s->at, "false", 5) ? 5 :
-                       left >= 4 && !memcmp(s->text + s->at, "null", 4) ? 4 : 0;
+            size_t k = left >= 4 && !memcmp(s->text + s->at, "true", 4)    ? 4
+                       : left >= 5 && !memcmp(s->text + s->at, "false", 5) ? 5
+                       : left >= 4 && !memcmp(s->text + s->at, "null", 4)  ? 4
+                                                                           : 0;
             if (!k) return s->why = "no JSON value starts like this", -1;
             s->at += k;
         }
@@ -133,7 +136,8 @@ static int scan_all(scan *s) {
 typedef struct walk {
     const unsigned char *text;
     size_t size, at; /* of the next number in the text; document order is tree order */
-    const char **key; size_t cap;
+    const char **key;
+    size_t cap;
     size_t big;
     const char *why, *name;
 } walk;
@@ -143,9 +147,12 @@ static size_t next_number(walk *w) {
     scan s = {.text = w->text, .size = w->size, .at = w->at};
     while (s.at < s.size) {
         unsigned char c = s.text[s.at];
-        if (c == '"') scan_string(&s);
-        else if (c == '-' || (c >= '0' && c <= '9')) break;
-        else s.at++;
+        if (c == '"')
+            scan_string(&s);
+        else if (c == '-' || (c >= '0' && c <= '9'))
+            break;
+        else
+            s.at++;
     }
     size_t from = s.at;
     scan_number(&s);
@@ -216,8 +223,10 @@ int json_parse(json **out, const char *text, size_t size, const char *file, jepa
                     : err_set_at(err, code, name, -1, "%s: JSON refused: %s", name, w.why);
     }
     free(w.key);
-    if (rc) cJSON_Delete(root);
-    else *out = root;
+    if (rc)
+        cJSON_Delete(root);
+    else
+        *out = root;
     return rc;
 }
 
@@ -309,19 +318,22 @@ int json_bool(const json *v, int otherwise) { return cJSON_IsBool(v) ? cJSON_IsT
 int json_int(const json *object, const char *key, int64_t low, int64_t high, int64_t *out, jepa_err *err) {
     const json *v = json_get(object, key);
     if (!v) return JEPA_E_END;
-    if (!cJSON_IsNumber(v)) return err_set(err, JEPA_E_MODEL, "%s is not a number; an integer from %lld to %lld was expected", key, (long long)low, (long long)high);
+    if (!cJSON_IsNumber(v))
+        return err_set(err, JEPA_E_MODEL, "%s is not a number; an integer from %lld to %lld was expected", key, (long long)low,
+                       (long long)high);
     int64_t n;
     if (fabs(v->valuedouble) < EXACT) {
         if (v->valuedouble != floor(v->valuedouble))
-            return err_set(err, JEPA_E_MODEL, "%s is %.17g; an integer from %lld to %lld was expected", key, v->valuedouble, (long long)low, (long long)high);
+            return err_set(err, JEPA_E_MODEL, "%s is %.17g; an integer from %lld to %lld was expected", key, v->valuedouble, (long long)low,
+                           (long long)high);
         n = (int64_t)v->valuedouble;
     } else {
         char *end = NULL;
         errno = 0;
         n = v->valuestring ? strtoll(v->valuestring, &end, 10) : 0;
         if (!end || *end || errno)
-            return err_set(err, JEPA_E_MODEL, "%s is %.17g, which is not an integer of 64 bits; from %lld to %lld is allowed", key, v->valuedouble,
-                           (long long)low, (long long)high);
+            return err_set(err, JEPA_E_MODEL, "%s is %.17g, which is not an integer of 64 bits; from %lld to %lld is allowed", key,
+                           v->valuedouble, (long long)low, (long long)high);
     }
     if (n < low || n > high)
         return err_set(err, JEPA_E_MODEL, "%s is %lld; from %lld to %lld is allowed", key, (long long)n, (long long)low, (long long)high);
@@ -367,15 +379,19 @@ static void puts_(json_writer *w, const char *s) { put(w, s, strlen(s)); }
 
 static void quoted(json_writer *w, const char *s) {
     put(w, "\"", 1);
-    for (const char *p = s; *p; ) {
-        size_t n = strcspn(p, "\"\\\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f\x10\x11\x12\x13\x14\x15\x16\x17\x18\x19\x1a\x1b\x1c\x1d\x1e\x1f");
+    for (const char *p = s; *p;) {
+        size_t n = strcspn(p, "\"\\\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f\x10\x11\x12\x13\x14\x15\x16\x17\x18\x19\x1a"
+                              "\x1b\x1c\x1d\x1e\x1f");
         put(w, p, n);
         p += n;
         if (!*p) break;
         char code[8];
-        if (*p == '"' || *p == '\\') snprintf(code, sizeof code, "\\%c", *p);
-        else if (*p == '\n') snprintf(code, sizeof code, "\\n");
-        else snprintf(code, sizeof code, "\\u%04x", (unsigned char)*p);
+        if (*p == '"' || *p == '\\')
+            snprintf(code, sizeof code, "\\%c", *p);
+        else if (*p == '\n')
+            snprintf(code, sizeof code, "\\n");
+        else
+            snprintf(code, sizeof code, "\\u%04x", (unsigned char)*p);
         puts_(w, code);
         p++;
     }

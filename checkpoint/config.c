@@ -13,33 +13,61 @@ typedef struct number {
     int real;
 } number;
 #define NEEDED (-1.0)
-#define INT(key, field, low, high, otherwise) {key, low, high, otherwise, offsetof(model_cfg, field), 0}
-#define REAL(key, field, low, high, otherwise) {key, low, high, otherwise, offsetof(model_cfg, field), 1}
+#define INT(key, field, low, high, otherwise)                                                                                              \
+    { key, low, high, otherwise, offsetof(model_cfg, field), 0 }
+#define REAL(key, field, low, high, otherwise)                                                                                             \
+    { key, low, high, otherwise, offsetof(model_cfg, field), 1 }
 
 /* An absent key means transformers' own default (save_pretrained may leave defaults out). */
 static const number HF[] = {
-    INT("patch_size", patch_size, 1, 1024, 16), INT("crop_size", img_height, 1, 65536, 256), INT("frames_per_clip", num_frames, 1, 65536, 64),
-    INT("tubelet_size", tubelet_size, 1, 1024, 2), INT("in_chans", in_chans, 1, 64, 3), INT("hidden_size", embed_dim, 1, 65536, 1024),
-    INT("num_hidden_layers", depth, 1, 1024, 24), INT("num_attention_heads", num_heads, 1, 1024, 16), REAL("mlp_ratio", mlp_ratio, 0.01, 64, 4.0),
-    REAL("layer_norm_eps", layer_norm_eps, 1e-12, 0.1, 1e-6), INT("pred_hidden_size", predictor_embed_dim, 1, 65536, 384),
-    INT("pred_num_hidden_layers", predictor_depth, 1, 1024, 12), INT("pred_num_attention_heads", predictor_num_heads, 1, 1024, 12),
-    INT("pred_num_mask_tokens", num_mask_tokens, 1, 10000, 10), REAL("pred_mlp_ratio", predictor_mlp_ratio, 0.01, 64, 4.0),
+    INT("patch_size", patch_size, 1, 1024, 16),
+    INT("crop_size", img_height, 1, 65536, 256),
+    INT("frames_per_clip", num_frames, 1, 65536, 64),
+    INT("tubelet_size", tubelet_size, 1, 1024, 2),
+    INT("in_chans", in_chans, 1, 64, 3),
+    INT("hidden_size", embed_dim, 1, 65536, 1024),
+    INT("num_hidden_layers", depth, 1, 1024, 24),
+    INT("num_attention_heads", num_heads, 1, 1024, 16),
+    REAL("mlp_ratio", mlp_ratio, 0.01, 64, 4.0),
+    REAL("layer_norm_eps", layer_norm_eps, 1e-12, 0.1, 1e-6),
+    INT("pred_hidden_size", predictor_embed_dim, 1, 65536, 384),
+    INT("pred_num_hidden_layers", predictor_depth, 1, 1024, 12),
+    INT("pred_num_attention_heads", predictor_num_heads, 1, 1024, 12),
+    INT("pred_num_mask_tokens", num_mask_tokens, 1, 10000, 10),
+    REAL("pred_mlp_ratio", predictor_mlp_ratio, 0.01, 64, 4.0),
 };
 
 static const number OWN[] = {
-    INT("img_height", img_height, 1, 65536, NEEDED), INT("img_width", img_width, 1, 65536, NEEDED), INT("patch_size", patch_size, 1, 1024, NEEDED),
-    INT("tubelet_size", tubelet_size, 1, 1024, NEEDED), INT("num_frames", num_frames, 1, 65536, NEEDED), INT("in_chans", in_chans, 1, 64, NEEDED),
-    INT("embed_dim", embed_dim, 1, 65536, NEEDED), INT("depth", depth, 1, 1024, NEEDED), INT("num_heads", num_heads, 1, 1024, NEEDED),
-    REAL("mlp_ratio", mlp_ratio, 0.01, 64, NEEDED), REAL("layer_norm_eps", layer_norm_eps, 1e-12, 0.1, NEEDED),
-    INT("predictor_embed_dim", predictor_embed_dim, 0, 65536, 0), INT("predictor_depth", predictor_depth, 0, 1024, 0),
-    INT("predictor_num_heads", predictor_num_heads, 0, 1024, 0), INT("predictor_out_dim", predictor_out_dim, 0, 1 << 20, 0),
-    INT("num_mask_tokens", num_mask_tokens, 0, 10000, 0), REAL("predictor_mlp_ratio", predictor_mlp_ratio, 0, 64, 0),
-    INT("mask_token", mask_token, 0, 10000, 0), INT("published_rows", published_rows, 0, 65536, 0), INT("published_cols", published_cols, 0, 65536, 0),
+    INT("img_height", img_height, 1, 65536, NEEDED),
+    INT("img_width", img_width, 1, 65536, NEEDED),
+    INT("patch_size", patch_size, 1, 1024, NEEDED),
+    INT("tubelet_size", tubelet_size, 1, 1024, NEEDED),
+    INT("num_frames", num_frames, 1, 65536, NEEDED),
+    INT("in_chans", in_chans, 1, 64, NEEDED),
+    INT("embed_dim", embed_dim, 1, 65536, NEEDED),
+    INT("depth", depth, 1, 1024, NEEDED),
+    INT("num_heads", num_heads, 1, 1024, NEEDED),
+    REAL("mlp_ratio", mlp_ratio, 0.01, 64, NEEDED),
+    REAL("layer_norm_eps", layer_norm_eps, 1e-12, 0.1, NEEDED),
+    INT("predictor_embed_dim", predictor_embed_dim, 0, 65536, 0),
+    INT("predictor_depth", predictor_depth, 0, 1024, 0),
+    INT("predictor_num_heads", predictor_num_heads, 0, 1024, 0),
+    INT("predictor_out_dim", predictor_out_dim, 0, 1 << 20, 0),
+    INT("num_mask_tokens", num_mask_tokens, 0, 10000, 0),
+    REAL("predictor_mlp_ratio", predictor_mlp_ratio, 0, 64, 0),
+    INT("mask_token", mask_token, 0, 10000, 0),
+    INT("published_rows", published_rows, 0, 65536, 0),
+    INT("published_cols", published_cols, 0, 65536, 0),
 };
 
-static const struct { const char *key; size_t at; } FLAGS[] = {
-    {"use_rope", offsetof(model_cfg, use_rope)}, {"rope_interleaved", offsetof(model_cfg, rope_interleaved)},
-    {"interpolate_rope", offsetof(model_cfg, interpolate_rope)}, {"uniform_power", offsetof(model_cfg, uniform_power)},
+static const struct {
+    const char *key;
+    size_t at;
+} FLAGS[] = {
+    {"use_rope", offsetof(model_cfg, use_rope)},
+    {"rope_interleaved", offsetof(model_cfg, rope_interleaved)},
+    {"interpolate_rope", offsetof(model_cfg, interpolate_rope)},
+    {"uniform_power", offsetof(model_cfg, uniform_power)},
 };
 
 static const char *const FAMILIES[] = {"ijepa", "vjepa1", "vjepa2", "vjepa21", "vjepa2ac"};
@@ -72,7 +100,8 @@ static int agree(const ck *c, const char *name, int rank, const int64_t *dim, co
     if (!t || same) return 0;
     shape_text(is, sizeof is, t->t.rank, t->t.dim);
     shape_text(should, sizeof should, rank, dim);
-    return err_set_at(err, JEPA_E_MODEL, c->config_path, -1, "%s: tensor %s has shape %s, the configuration (%s) makes it %s", c->config_path, whole, is, keys, should);
+    return err_set_at(err, JEPA_E_MODEL, c->config_path, -1, "%s: tensor %s has shape %s, the configuration (%s) makes it %s",
+                      c->config_path, whole, is, keys, should);
 }
 
 static int cross_check(const ck *c, const model_cfg *m, const char *encoder, const char *predictor, jepa_err *err) {
@@ -81,17 +110,26 @@ static int cross_check(const ck *c, const model_cfg *m, const char *encoder, con
     int64_t d = m->embed_dim, p = m->predictor_embed_dim, patch[5] = {d, m->in_chans, m->tubelet_size, m->patch_size, m->patch_size};
     int64_t hidden = (int64_t)floor((double)d * m->mlp_ratio), p_hidden = (int64_t)floor((double)p * m->predictor_mlp_ratio);
     snprintf(name, sizeof name, "%s.%s", encoder, hf ? "embeddings.patch_embeddings.proj.weight" : "patch_embed.proj.weight");
-    int rc = m->tubelet_size == 1 ? 0 : agree(c, name, 5, patch, hf ? "hidden_size, in_chans, tubelet_size, patch_size" : "embed_dim, in_chans, tubelet_size, patch_size", err);
+    int rc = m->tubelet_size == 1
+                 ? 0
+                 : agree(c, name, 5, patch,
+                         hf ? "hidden_size, in_chans, tubelet_size, patch_size" : "embed_dim, in_chans, tubelet_size, patch_size", err);
     snprintf(name, sizeof name, "%s.%s.0.mlp.fc1.weight", encoder, hf ? "layer" : "blocks");
     if (!rc) rc = agree(c, name, 2, (int64_t[]){hidden, d}, hf ? "hidden_size, mlp_ratio" : "embed_dim, mlp_ratio", err);
     if (!p) return rc;
     snprintf(name, sizeof name, "%s.%s", predictor, hf ? "embeddings.predictor_embeddings.weight" : "predictor_embed.weight");
     if (!rc) rc = agree(c, name, 2, (int64_t[]){p, d}, hf ? "pred_hidden_size, hidden_size" : "predictor_embed_dim, embed_dim", err);
     snprintf(name, sizeof name, "%s.%s.0.mlp.fc1.weight", predictor, hf ? "layer" : "predictor_blocks");
-    if (!rc) rc = agree(c, name, 2, (int64_t[]){p_hidden, p}, hf ? "pred_hidden_size, pred_mlp_ratio" : "predictor_embed_dim, predictor_mlp_ratio", err);
+    if (!rc)
+        rc = agree(c, name, 2, (int64_t[]){p_hidden, p},
+                   hf ? "pred_hidden_size, pred_mlp_ratio" : "predictor_embed_dim, predictor_mlp_ratio", err);
     snprintf(name, sizeof name, "%s.%s", predictor, hf ? "proj.weight" : "predictor_proj.weight");
-    if (!rc) rc = agree(c, name, 2, (int64_t[]){m->predictor_out_dim, p}, hf ? "hidden_size, pred_hidden_size" : "predictor_out_dim, predictor_embed_dim", err);
-    if (!rc && hf) rc = agree(c, "predictor.embeddings.mask_tokens", 4, (int64_t[]){m->num_mask_tokens, 1, 1, p}, "pred_num_mask_tokens, pred_hidden_size", err);
+    if (!rc)
+        rc = agree(c, name, 2, (int64_t[]){m->predictor_out_dim, p},
+                   hf ? "hidden_size, pred_hidden_size" : "predictor_out_dim, predictor_embed_dim", err);
+    if (!rc && hf)
+        rc = agree(c, "predictor.embeddings.mask_tokens", 4, (int64_t[]){m->num_mask_tokens, 1, 1, p},
+                   "pred_num_mask_tokens, pred_hidden_size", err);
     return rc;
 }
 
@@ -100,12 +138,15 @@ int config_from_hf(const ck *c, model_cfg *m, jepa_err *err) {
     int rc = read_numbers(c->config, HF, sizeof HF / sizeof *HF, file, m, err);
     if (rc) return rc;
     const char *act = json_string(json_get(c->config, "hidden_act"), "gelu");
-    if (strcmp(act, "gelu")) return err_set_at(err, JEPA_E_MODEL, file, -1, "%s: hidden_act \"%.60s\"; only \"gelu\" is supported", file, act);
-    if (!json_bool(json_get(c->config, "qkv_bias"), 1)) return err_set_at(err, JEPA_E_MODEL, file, -1, "%s: qkv_bias is false; only true is supported", file);
+    if (strcmp(act, "gelu"))
+        return err_set_at(err, JEPA_E_MODEL, file, -1, "%s: hidden_act \"%.60s\"; only \"gelu\" is supported", file, act);
+    if (!json_bool(json_get(c->config, "qkv_bias"), 1))
+        return err_set_at(err, JEPA_E_MODEL, file, -1, "%s: qkv_bias is false; only true is supported", file);
     snprintf(m->family, sizeof m->family, "vjepa2");
     m->img_width = m->img_height;
     if (m->patch_size > m->img_height)
-        return err_set_at(err, JEPA_E_MODEL, file, -1, "%s: patch_size %d does not fit into crop_size %d", file, m->patch_size, m->img_height);
+        return err_set_at(err, JEPA_E_MODEL, file, -1, "%s: patch_size %d does not fit into crop_size %d", file, m->patch_size,
+                          m->img_height);
     m->use_rope = 1;
     m->predictor_out_dim = m->embed_dim;
     m->mask_token = 1; /* Hugging Face's predictor always takes token 1 (mod their number) */
@@ -120,13 +161,16 @@ int config_from_own(const ck *c, model_cfg *m, jepa_err *err) {
     if (!json_is_object(j)) return err_set_at(err, JEPA_E_MODEL, file, -1, "%s: has no \"config\" object", file);
     int rc = read_numbers(j, OWN, sizeof OWN / sizeof *OWN, file, m, err);
     if (rc) return rc;
-    for (size_t i = 0; i < sizeof FLAGS / sizeof *FLAGS; i++) *(int *)(void *)((char *)m + FLAGS[i].at) = json_bool(json_get(j, FLAGS[i].key), 0);
+    for (size_t i = 0; i < sizeof FLAGS / sizeof *FLAGS; i++)
+        *(int *)(void *)((char *)m + FLAGS[i].at) = json_bool(json_get(j, FLAGS[i].key), 0);
     const char *family = json_string(json_get(j, "family"), "");
     for (size_t i = 0; i < sizeof FAMILIES / sizeof *FAMILIES; i++)
         if (!strcmp(family, FAMILIES[i])) snprintf(m->family, sizeof m->family, "%s", family);
     if (!m->family[0]) return err_set_at(err, JEPA_E_MODEL, file, -1, "%s: family \"%.40s\" is none that is known", file, family);
-    if (m->predictor_embed_dim && (!m->predictor_depth || !m->predictor_num_heads || !m->predictor_out_dim || m->predictor_mlp_ratio < 0.01))
-        return err_set_at(err, JEPA_E_MODEL, file, -1, "%s: predictor_embed_dim is set but predictor_depth, _num_heads, _out_dim or _mlp_ratio is missing", file);
+    if (m->predictor_embed_dim &&
+        (!m->predictor_depth || !m->predictor_num_heads || !m->predictor_out_dim || m->predictor_mlp_ratio < 0.01))
+        return err_set_at(err, JEPA_E_MODEL, file, -1,
+                          "%s: predictor_embed_dim is set but predictor_depth, _num_heads, _out_dim or _mlp_ratio is missing", file);
     snprintf(m->variant, sizeof m->variant, "%s", ck_variant(m->embed_dim, m->depth, m->num_heads, m->mlp_ratio));
     return cross_check(c, m, ck_has(c, CK_TARGET) ? "target_encoder" : "encoder", "predictor", err);
 }
@@ -134,10 +178,13 @@ int config_from_own(const ck *c, model_cfg *m, jepa_err *err) {
 /* ---- writing ---- */
 
 int config_to_hf(json_writer *w, const model_cfg *m, dtype store, const char *where, jepa_err *err) {
-    const char *why = strcmp(m->family, "vjepa2") ? "only the vjepa2 family has such a folder" :
-                      m->img_height != m->img_width ? "its crop_size is one number, the model's height and width differ" :
-                      !m->use_rope || m->rope_interleaved || m->interpolate_rope ? "its positions are V-JEPA 2's rotary ones, the model has others" :
-                      m->predictor_embed_dim && m->predictor_out_dim != m->embed_dim ? "its predictor's output is as wide as the encoder's, the model's is not" : NULL;
+    const char *why = strcmp(m->family, "vjepa2")     ? "only the vjepa2 family has such a folder"
+                      : m->img_height != m->img_width ? "its crop_size is one number, the model's height and width differ"
+                      : !m->use_rope || m->rope_interleaved || m->interpolate_rope
+                          ? "its positions are V-JEPA 2's rotary ones, the model has others"
+                      : m->predictor_embed_dim && m->predictor_out_dim != m->embed_dim
+                          ? "its predictor's output is as wide as the encoder's, the model's is not"
+                          : NULL;
     if (why) return err_set_at(err, JEPA_E_MODEL, where, -1, "%s: cannot be written as a Hugging Face VJEPA2 folder: %s", where, why);
     jw_open(w, NULL, '{');
     jw_open(w, "architectures", '[');
@@ -153,8 +200,10 @@ int config_to_hf(json_writer *w, const model_cfg *m, dtype store, const char *wh
     for (size_t i = 0; i < sizeof HF / sizeof *HF; i++) {
         const char *at = (const char *)m + HF[i].at;
         if (!m->predictor_embed_dim && !strncmp(HF[i].key, "pred_", 5)) continue;
-        if (HF[i].real) jw_double(w, HF[i].key, *(const double *)(const void *)at);
-        else jw_int(w, HF[i].key, *(const int *)(const void *)at);
+        if (HF[i].real)
+            jw_double(w, HF[i].key, *(const double *)(const void *)at);
+        else
+            jw_int(w, HF[i].key, *(const int *)(const void *)at);
     }
     jw_bool(w, "pred_zero_init_mask_tokens", 1);
     jw_bool(w, "qkv_bias", 1);
@@ -175,10 +224,13 @@ void config_to_own(json_writer *w, const model_cfg *m, const ck_part *part, int 
     jw_string(w, "variant", m->variant);
     for (size_t i = 0; i < sizeof OWN / sizeof *OWN; i++) {
         const char *at = (const char *)m + OWN[i].at;
-        if (OWN[i].real) jw_double(w, OWN[i].key, *(const double *)(const void *)at);
-        else jw_int(w, OWN[i].key, *(const int *)(const void *)at);
+        if (OWN[i].real)
+            jw_double(w, OWN[i].key, *(const double *)(const void *)at);
+        else
+            jw_int(w, OWN[i].key, *(const int *)(const void *)at);
     }
-    for (size_t i = 0; i < sizeof FLAGS / sizeof *FLAGS; i++) jw_bool(w, FLAGS[i].key, *(const int *)(const void *)((const char *)m + FLAGS[i].at) != 0);
+    for (size_t i = 0; i < sizeof FLAGS / sizeof *FLAGS; i++)
+        jw_bool(w, FLAGS[i].key, *(const int *)(const void *)((const char *)m + FLAGS[i].at) != 0);
     jw_close(w, '}');
     jw_close(w, '}');
 }

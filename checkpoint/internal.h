@@ -13,29 +13,30 @@ typedef struct out_file {
     char path[PATH_MAX], aside[PATH_MAX];
 } out_file;
 int ck_fault(const char *name); /* sets errno and answers nonzero when a test says that the call behind it fails */
-int out_open(out_file *f, const char *path, jepa_err *err);    /* path.tmp, emptied */
+int out_open(out_file *f, const char *path, jepa_err *err); /* path.tmp, emptied */
 int out_write(out_file *f, const void *data, size_t size, jepa_err *err);
-int out_commit(out_file *f, jepa_err *err);                    /* synced, renamed over path, folder synced */
-void out_abort(out_file *f);                                   /* leaves nothing of it; harmless after out_commit */
+int out_commit(out_file *f, jepa_err *err); /* synced, renamed over path, folder synced */
+void out_abort(out_file *f);                /* leaves nothing of it; harmless after out_commit */
 int out_file_whole(const char *path, const void *data, size_t size, jepa_err *err);
 int path_join(char *out, size_t size, const char *dir, const char *name, jepa_err *err);
 int path_is_dir(const char *path);
 int path_is_file(const char *path);
-int dir_remove(const char *path, jepa_err *err);               /* a folder of plain files; 0 when it is not there */
-int dir_sync_self(const char *path, jepa_err *err);            /* the folder's own entries */
+int dir_remove(const char *path, jepa_err *err);    /* a folder of plain files; 0 when it is not there */
+int dir_sync_self(const char *path, jepa_err *err); /* the folder's own entries */
 
 /* ---- safetensors, beside what checkpoint.h shows (safetensors.c) ---- */
 const char *st_path(const st_file *f);
-const void *st_bytes(const st_file *f, size_t *size);          /* the whole mapped file */
-void st_release(const st_file *f);                             /* gives mapped pages back; they come again when touched */
-int st_type(const char *name, dtype *out);                     /* "F32" … */
-const char *st_type_name(dtype t);                             /* NULL: not one of the format's */
+const void *st_bytes(const st_file *f, size_t *size); /* the whole mapped file */
+void st_release(const st_file *f);                    /* gives mapped pages back; they come again when touched */
+int st_type(const char *name, dtype *out);            /* "F32" … */
+const char *st_type_name(dtype t);                    /* NULL: not one of the format's */
 /* What the first bytes of a file that is not what was expected say it is, as words for a message; NULL: nothing known. */
 const char *content_name(const unsigned char *head, size_t n);
 void shape_text(char *out, size_t size, int rank, const int64_t *dim); /* "[3, 2]" */
 
 /* ---- names as data (names.c) ---- */
-typedef enum { NAME_SAME, NAME_QUERY, NAME_KEY, NAME_VALUE, NAME_STACK } name_how; /* query, key, value: a third of the rows; stack: one of the first dimension */
+/* query, key, value: a third of the rows each; stack: one of the first dimension */
+typedef enum { NAME_SAME, NAME_QUERY, NAME_KEY, NAME_VALUE, NAME_STACK } name_how;
 typedef struct name_row {
     const char *meta; /* inside its module; '#' is a number, a '*' at the end "weight" or "bias" */
     const char *hf;
@@ -44,21 +45,21 @@ typedef struct name_row {
 extern const name_row ck_names_encoder[], ck_names_predictor[]; /* ended by a row of NULL */
 int name_match(const char *pattern, const char *name, int *number, const char **rest);
 int name_make(const char *pattern, int number, const char *rest, char *out, size_t size); /* 0, or JEPA_E_USE: too long */
-const char *module_name(ck_module m); /* "encoder", "target_encoder", "predictor": as in our own files */
-const char *ck_variant(int dim, int depth, int heads, double ratio);    /* "vit_large" … or "" */
+const char *module_name(ck_module m);                                /* "encoder", "target_encoder", "predictor": as in our own files */
+const char *ck_variant(int dim, int depth, int heads, double ratio); /* "vit_large" … or "" */
 
 /* ---- an open model ---- */
 typedef enum { LAYOUT_HF, LAYOUT_OWN } ck_layout;
 enum { MAX_SHARDS = 1000 };
 struct ck {
-    char path[PATH_MAX];        /* the folder */
+    char path[PATH_MAX]; /* the folder */
     char config_path[PATH_MAX];
     char kind[96];
     ck_layout layout;
     json *config;
     st_file **file;
     int files, classifier;
-    const char *hf_prefix;      /* "" or "vjepa2." */
+    const char *hf_prefix; /* "" or "vjepa2." */
 };
 const st_tensor *ck_find(const ck *c, const char *name);
 int config_from_hf(const ck *c, model_cfg *m, jepa_err *err);

@@ -7,8 +7,8 @@
 
 typedef struct source { /* where one parameter comes from */
     const st_tensor *t[3];
-    int parts;  /* 0: missing; 3: query, key, value */
-    int slice;  /* >= 0: that one of the first dimension */
+    int parts; /* 0: missing; 3: query, key, value */
+    int slice; /* >= 0: that one of the first dimension */
 } source;
 
 typedef struct load {
@@ -17,10 +17,10 @@ typedef struct load {
     const char *prefix, *module; /* of the parameter names; of our own file names, "encoder." */
     ck_module m;
     const name_row *rows;
-    source *from;       /* one for each parameter */
+    source *from;        /* one for each parameter */
     unsigned char *used; /* one for each tensor of the files */
-    int *base;          /* first tensor of each file in used */
-    int stack;          /* slices of the stacked tensor that parameters take */
+    int *base;           /* first tensor of each file in used */
+    int stack;           /* slices of the stacked tensor that parameters take */
     int missing, unexpected, unlike, ignored;
     char first_missing[400], first_unexpected[400], first_unlike[500], pos_embed[300];
     ck_report *report;
@@ -115,8 +115,10 @@ static void compare(load *l, const param *a, const char *meta, source *s) {
     if (same) return;
     char is[200], should[200];
     shape_text(should, sizeof should, a->rank, a->dim);
-    if (ok) shape_text(is, sizeof is, rank, dim);
-    else snprintf(is, sizeof is, "%s of a kind that does not fit", dtype_name(s->t[0]->t.type));
+    if (ok)
+        shape_text(is, sizeof is, rank, dim);
+    else
+        snprintf(is, sizeof is, "%s of a kind that does not fit", dtype_name(s->t[0]->t.type));
     char line[500];
     snprintf(line, sizeof line, "%s has shape %s in the file, %s in the model", meta, is, should);
     if (!l->unlike++) memcpy(l->first_unlike, line, sizeof line);
@@ -142,10 +144,12 @@ static void leftover(load *l, const st_tensor *t) {
         l->ignored++;
         return;
     }
-    int known = prefixed && (starts(inner, "encoder.") || starts(inner, "predictor.") || (c->layout == LAYOUT_OWN && starts(inner, "target_encoder.")));
+    int known = prefixed &&
+                (starts(inner, "encoder.") || starts(inner, "predictor.") || (c->layout == LAYOUT_OWN && starts(inner, "target_encoder.")));
     if (known && !starts(inner, l->module)) return; /* of another module: not asked for here */
     const char *last = strrchr(inner, '.');
-    if (known && last && (!strcmp(last, ".pos_embed") || !strcmp(last, ".predictor_pos_embed"))) { /* a fixed table that a rotary model does not use */
+    if (known && last &&
+        (!strcmp(last, ".pos_embed") || !strcmp(last, ".predictor_pos_embed"))) { /* a fixed table that a rotary model does not use */
         char dims[160];
         shape_text(dims, sizeof dims, t->t.rank, t->t.dim);
         snprintf(l->pos_embed, sizeof l->pos_embed, "%s %s is in the file and not used: rotary positions need no table", last + 1, dims);
@@ -158,7 +162,8 @@ static void leftover(load *l, const st_tensor *t) {
             char query[300], front[256];
             const name_row *q = r - (r->how == NAME_KEY ? 1 : 2); /* counted once, as Meta's one tensor, by its query */
             if (!name_make(q->hf, number, rest, front, sizeof front) &&
-                snprintf(query, sizeof query, "%s%s", c->hf_prefix, front) < (int)sizeof query && ck_find(c, query)) return;
+                snprintf(query, sizeof query, "%s%s", c->hf_prefix, front) < (int)sizeof query && ck_find(c, query))
+                return;
         }
     extra(l, name, "");
 }
@@ -205,7 +210,8 @@ static int verdict(load *l, jepa_err *err) {
     if (l->unlike && n < room)
         n += (size_t)snprintf(text + n, room - n, "%s%d of another shape, first %s", n ? "; " : "", l->unlike, l->first_unlike);
     if (l->unexpected && n < room)
-        snprintf(text + n, room - n, "%s%d %s unexpected, first %s", n ? "; " : "", l->unexpected, l->unexpected == 1 ? "tensor" : "tensors", l->first_unexpected);
+        snprintf(text + n, room - n, "%s%d %s unexpected, first %s", n ? "; " : "", l->unexpected,
+                 l->unexpected == 1 ? "tensor" : "tensors", l->first_unexpected);
     return err_set_at(err, JEPA_E_MODEL, l->c->path, -1, "%s: %.*s: %s", l->c->path, (int)strlen(l->module) - 1, l->module, text);
 }
 
@@ -220,7 +226,8 @@ static int look(load *l, jepa_err *err) {
         look_up(l, a->name + k, &l->from[i], lacks, sizeof lacks);
         if (!l->from[i].parts) {
             if (!l->missing++)
-                snprintf(l->first_missing, sizeof l->first_missing, strcmp(lacks, a->name + k) && l->c->layout == LAYOUT_HF ? "%s (%s)" : "%s", a->name + k, lacks);
+                snprintf(l->first_missing, sizeof l->first_missing,
+                         strcmp(lacks, a->name + k) && l->c->layout == LAYOUT_HF ? "%s (%s)" : "%s", a->name + k, lacks);
             note(l, "missing: %s", a->name + k);
         } else {
             compare(l, a, a->name + k, &l->from[i]);

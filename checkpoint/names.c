@@ -63,17 +63,27 @@ int name_match(const char *pattern, const char *name, int *number, const char **
 int name_make(const char *pattern, int number, const char *rest, char *out, size_t size) {
     size_t n = 0;
     for (; *pattern && n < size; pattern++) {
-        int k = *pattern == '#' ? snprintf(out + n, size - n, "%d", number)
-                : *pattern == '*' ? snprintf(out + n, size - n, "%s", rest) : snprintf(out + n, size - n, "%c", *pattern);
+        int k = *pattern == '#'   ? snprintf(out + n, size - n, "%d", number)
+                : *pattern == '*' ? snprintf(out + n, size - n, "%s", rest)
+                                  : snprintf(out + n, size - n, "%c", *pattern);
         n += k > 0 ? (size_t)k : 0;
     }
     return n < size ? 0 : JEPA_E_USE;
 }
 
 const char *ck_variant(int dim, int depth, int heads, double ratio) {
-    static const struct { const char *name; int dim, depth, heads; double ratio; } T[] = {
-        {"vit_tiny", 192, 12, 3, 4.0}, {"vit_small", 384, 12, 6, 4.0}, {"vit_base", 768, 12, 12, 4.0}, {"vit_large", 1024, 24, 16, 4.0},
-        {"vit_huge", 1280, 32, 16, 4.0}, {"vit_giant_xformers", 1408, 40, 22, 48.0 / 11}, {"vit_gigantic_xformers", 1664, 48, 26, 64.0 / 13},
+    static const struct {
+        const char *name;
+        int dim, depth, heads;
+        double ratio;
+    } T[] = {
+        {"vit_tiny", 192, 12, 3, 4.0},
+        {"vit_small", 384, 12, 6, 4.0},
+        {"vit_base", 768, 12, 12, 4.0},
+        {"vit_large", 1024, 24, 16, 4.0},
+        {"vit_huge", 1280, 32, 16, 4.0},
+        {"vit_giant_xformers", 1408, 40, 22, 48.0 / 11},
+        {"vit_gigantic_xformers", 1664, 48, 26, 64.0 / 13},
         {"vit_giant", 1408, 40, 16, 48.0 / 11}, /* I-JEPA's */
     };
     for (size_t i = 0; i < sizeof T / sizeof *T; i++)

@@ -58,17 +58,20 @@ static int check_map(ck *c, const json *map, const char **shard, const char *ind
         const char *of = json_string(e, "");
         const char **at = bsearch(&of, shard, (size_t)c->files, sizeof *shard, by_text);
         if (!at || !st_find(c->file[at - shard], json_key(e)))
-            return err_set_at(err, JEPA_E_MODEL, index, -1, "%s: tensor %.150s is listed in %.150s but is not there", index, json_key(e), of);
+            return err_set_at(err, JEPA_E_MODEL, index, -1, "%s: tensor %.150s is listed in %.150s but is not there", index, json_key(e),
+                              of);
     }
     for (int i = 0; i < c->files; i++) held += st_count(c->file[i]);
     if (listed == held) return 0;
     if (listed > 20000) /* the search below takes the square of it */
-        return err_set_at(err, JEPA_E_MODEL, index, -1, "%s: lists %lld tensors, its shards hold %lld", index, (long long)listed, (long long)held);
+        return err_set_at(err, JEPA_E_MODEL, index, -1, "%s: lists %lld tensors, its shards hold %lld", index, (long long)listed,
+                          (long long)held);
     for (int i = 0; i < c->files; i++)
         for (int k = 0; k < st_count(c->file[i]); k++) {
             const char *name = st_at(c->file[i], k)->name;
             if (strcmp(json_string(json_get(map, name), ""), shard[i]))
-                return err_set_at(err, JEPA_E_MODEL, index, -1, "%s: tensor %.150s is in %.150s but the index does not list it there", index, name, shard[i]);
+                return err_set_at(err, JEPA_E_MODEL, index, -1, "%s: tensor %.150s is in %.150s but the index does not list it there",
+                                  index, name, shard[i]);
         }
     return 0;
 }
@@ -94,7 +97,8 @@ static int sharded(ck *c, const char *index, jepa_err *err) {
     for (const json *e = json_first(map); e; e = json_next(e)) {
         const char *name = json_string(e, "");
         if (!shard_name_ok(name)) {
-            rc = err_set_at(err, JEPA_E_MODEL, index, -1, "%s: tensor %.150s is said to be in \"%.150s\", which is not the name of a .safetensors file of this folder",
+            rc = err_set_at(err, JEPA_E_MODEL, index, -1,
+                            "%s: tensor %.150s is said to be in \"%.150s\", which is not the name of a .safetensors file of this folder",
                             index, json_key(e), name);
             goto done;
         }
@@ -136,8 +140,10 @@ static int open_hf(ck *c, const char *config, const char *weights, jepa_err *err
     if (rc) return rc;
     const char *type = json_string(json_get(c->config, "model_type"), NULL);
     if (!type || strcmp(type, "vjepa2"))
-        return type ? err_set_at(err, JEPA_E_MODEL, config, -1, "%s: model_type \"%.60s\" is not one this program reads (vjepa2 is)", config, type)
-                    : err_set_at(err, JEPA_E_MODEL, config, -1, "%s: has no model_type, so it is not the config of a Hugging Face model", config);
+        return type ? err_set_at(err, JEPA_E_MODEL, config, -1, "%s: model_type \"%.60s\" is not one this program reads (vjepa2 is)",
+                                 config, type)
+                    : err_set_at(err, JEPA_E_MODEL, config, -1, "%s: has no model_type, so it is not the config of a Hugging Face model",
+                                 config);
     c->layout = LAYOUT_HF;
     if (weights) {
         rc = single(c, weights, err);
@@ -145,14 +151,21 @@ static int open_hf(ck *c, const char *config, const char *weights, jepa_err *err
         rc = join(path, c->path, "model.safetensors", err);
         if (!rc) rc = join(other, c->path, "model.safetensors.index.json", err);
         if (rc) return rc;
-        if (path_is_file(path)) rc = single(c, path, err);
-        else if (path_is_file(other)) rc = sharded(c, other, err);
+        if (path_is_file(path))
+            rc = single(c, path, err);
+        else if (path_is_file(other))
+            rc = sharded(c, other, err);
         else {
             rc = join(other, c->path, "pytorch_model.bin", err);
-            if (!rc) rc = path_is_file(other) ? err_set_at(err, JEPA_E_MODEL, c->path, -1, "%s: its weights are pytorch_model.bin, a PyTorch pickle; reading those is "
-                                                           "not built in yet, model.safetensors is", c->path)
-                                              : err_set_at(err, JEPA_E_MODEL, c->path, -1, "%s: has a config.json but neither model.safetensors nor "
-                                                           "model.safetensors.index.json", c->path);
+            if (!rc)
+                rc = path_is_file(other) ? err_set_at(err, JEPA_E_MODEL, c->path, -1,
+                                                      "%s: its weights are pytorch_model.bin, a PyTorch pickle; reading those is "
+                                                      "not built in yet, model.safetensors is",
+                                                      c->path)
+                                         : err_set_at(err, JEPA_E_MODEL, c->path, -1,
+                                                      "%s: has a config.json but neither model.safetensors nor "
+                                                      "model.safetensors.index.json",
+                                                      c->path);
         }
     }
     if (rc) return rc;
@@ -162,7 +175,8 @@ static int open_hf(ck *c, const char *config, const char *weights, jepa_err *err
             const char *name = st_at(c->file[i], k)->name;
             if (!strncmp(name, "vjepa2.", 7)) c->hf_prefix = "vjepa2.", c->classifier = 1;
         }
-    int n = snprintf(c->kind, sizeof c->kind, c->classifier ? "Hugging Face VJEPA2ForVideoClassification folder" : "Hugging Face VJEPA2Model folder");
+    int n = snprintf(c->kind, sizeof c->kind,
+                     c->classifier ? "Hugging Face VJEPA2ForVideoClassification folder" : "Hugging Face VJEPA2Model folder");
     if (c->files > 1) snprintf(c->kind + n, sizeof c->kind - (size_t)n, ", %d shards", c->files);
     return 0;
 }
@@ -173,9 +187,12 @@ static int open_own(ck *c, const char *config, const char *weights, jepa_err *er
     if (rc) return rc;
     const char *format = json_string(json_get(c->config, "format"), "");
     int64_t version = 0;
-    if (strcmp(format, "jepa model")) return err_set_at(err, JEPA_E_MODEL, config, -1, "%s: is not the model.json that jepa writes", config);
+    if (strcmp(format, "jepa model"))
+        return err_set_at(err, JEPA_E_MODEL, config, -1, "%s: is not the model.json that jepa writes", config);
     rc = json_int(c->config, "version", 1, 1, &version, err);
-    if (rc) return rc == JEPA_E_END ? err_set_at(err, JEPA_E_MODEL, config, -1, "%s: has no version", config) : err_prefix(err, rc, "%s", config);
+    if (rc)
+        return rc == JEPA_E_END ? err_set_at(err, JEPA_E_MODEL, config, -1, "%s: has no version", config)
+                                : err_prefix(err, rc, "%s", config);
     c->layout = LAYOUT_OWN;
     c->hf_prefix = "";
     if (!weights) {
@@ -222,17 +239,22 @@ static int open_single(ck *c, const char *path, jepa_err *err) {
     if (n == 0) return err_set_at(err, JEPA_E_MODEL, path, -1, "%s: is empty", path);
     const char *slash = strrchr(path, '/');
     size_t k = slash ? (size_t)(slash - path) : 0;
-    if (!slash) snprintf(c->path, sizeof c->path, ".");
-    else snprintf(c->path, sizeof c->path, "%.*s", k ? (int)k : 1, path);
+    if (!slash)
+        snprintf(c->path, sizeof c->path, ".");
+    else
+        snprintf(c->path, sizeof c->path, "%.*s", k ? (int)k : 1, path);
     /* a header length in 8 bytes and '{': any first bytes may be a length (0x80 0x02 of a pickle is 640) */
     int tensors = n > 8 && head[8] == '{' && !head[4] && !head[5] && !head[6] && !head[7];
     const char *what = content_name(head, (size_t)n);
-    if (head[0] == '{' && !tensors) return err_set_at(err, JEPA_E_MODEL, path, 0, "%s: is JSON, not weights; give the folder that holds it (%s)", path, c->path);
+    if (head[0] == '{' && !tensors)
+        return err_set_at(err, JEPA_E_MODEL, path, 0, "%s: is JSON, not weights; give the folder that holds it (%s)", path, c->path);
     if (what && !tensors) return err_set_at(err, JEPA_E_MODEL, path, 0, "%s: is %s", path, what);
     int rc = open_dir(c, path, err);
     if (rc != JEPA_E_END) return rc;
     rc = single(c, path, err); /* names what is wrong with it, if something is */
-    return rc ? rc : err_set_at(err, JEPA_E_MODEL, path, -1, "%s: its sizes are not known: neither config.json nor model.json lies beside it", path);
+    return rc ? rc
+              : err_set_at(err, JEPA_E_MODEL, path, -1, "%s: its sizes are not known: neither config.json nor model.json lies beside it",
+                           path);
 }
 
 int ck_open(ck **out, const char *path, jepa_err *err) {
@@ -255,7 +277,8 @@ int ck_open(ck **out, const char *path, jepa_err *err) {
         if (rc == JEPA_E_END) {
             char more[256];
             look_around(path, more, sizeof more);
-            rc = err_set_at(err, JEPA_E_MODEL, path, -1, "%s: holds no model: no config.json (Hugging Face), no model.json and no step-* folder (jepa)%s", path, more);
+            rc = err_set_at(err, JEPA_E_MODEL, path, -1,
+                            "%s: holds no model: no config.json (Hugging Face), no model.json and no step-* folder (jepa)%s", path, more);
         }
     }
     if (rc) ck_close(&c);

@@ -28,7 +28,10 @@ struct st_file {
     int *by_name;
 };
 
-static const struct { const char *name; dtype type; } TYPES[] = {
+static const struct {
+    const char *name;
+    dtype type;
+} TYPES[] = {
     {"F32", T_F32}, {"BF16", T_BF16}, {"F16", T_F16}, {"F64", T_F64}, {"I64", T_I64},
     {"I32", T_I32}, {"I16", T_I16},   {"I8", T_I8},   {"U8", T_U8},   {"BOOL", T_BOOL},
 };
@@ -49,12 +52,19 @@ const char *st_type_name(dtype t) {
 }
 
 const char *content_name(const unsigned char *head, size_t n) {
-    static const struct { const char *bytes; size_t n; const char *name; } KNOWN[] = {
+    static const struct {
+        const char *bytes;
+        size_t n;
+        const char *name;
+    } KNOWN[] = {
         {"PK\x03\x04", 4, "a zip archive, most likely a PyTorch checkpoint (.pt, .pth); reading those is not built in yet"},
         {"\x80\x02", 2, "a Python pickle, most likely a PyTorch checkpoint in the old format; reading those is not built in yet"},
-        {"\x80\x03", 2, "a Python pickle, which is not read"}, {"\x80\x04", 2, "a Python pickle, which is not read"},
-        {"\x80\x05", 2, "a Python pickle, which is not read"}, {"\x89HDF\r\n\x1a\n", 8, "an HDF5 file, not a model"},
-        {"GGUF", 4, "a GGUF file, which is not read"}, {"\x1f\x8b", 2, "gzip data; unpack it first"},
+        {"\x80\x03", 2, "a Python pickle, which is not read"},
+        {"\x80\x04", 2, "a Python pickle, which is not read"},
+        {"\x80\x05", 2, "a Python pickle, which is not read"},
+        {"\x89HDF\r\n\x1a\n", 8, "an HDF5 file, not a model"},
+        {"GGUF", 4, "a GGUF file, which is not read"},
+        {"\x1f\x8b", 2, "gzip data; unpack it first"},
         {"version https://git-lfs", 23, "a Git LFS pointer: the weights themselves are not here (git lfs pull fetches them)"},
         {"{", 1, "JSON text, not weights"},
     };
@@ -67,7 +77,8 @@ void shape_text(char *out, size_t size, int rank, const int64_t *dim) {
     size_t n = 0;
     if (size) out[0] = 0;
     for (int i = 0; i <= rank && n < size; i++) {
-        int k = i < rank ? snprintf(out + n, size - n, "%s%lld", i ? ", " : "[", (long long)dim[i]) : snprintf(out + n, size - n, rank ? "]" : "[]");
+        int k = i < rank ? snprintf(out + n, size - n, "%s%lld", i ? ", " : "[", (long long)dim[i])
+                         : snprintf(out + n, size - n, rank ? "]" : "[]");
         n += k > 0 ? (size_t)k : 0;
     }
 }
@@ -105,8 +116,10 @@ static int read_entry(st_file *f, const json *entry, st_tensor *t, jepa_err *err
         int64_t k = size_of(d);
         if (k < 0) return refuse(f, err, name, "a dimension is not a whole number from 0 to 2^53");
         t->t.dim[t->t.rank++] = k;
-        if (!k) empty = 1;
-        else if (size_mul(bytes, (size_t)k, &bytes)) return refuse(f, err, name, "its shape overflows");
+        if (!k)
+            empty = 1;
+        else if (size_mul(bytes, (size_t)k, &bytes))
+            return refuse(f, err, name, "its shape overflows");
     }
     if (empty) bytes = 0;
     int64_t from = size_of(json_first(range)), to = size_of(json_next(json_first(range)));
@@ -146,17 +159,20 @@ static int read_header(st_file *f, size_t length, jepa_err *err) {
         return JEPA_E_MODEL;
     }
     if (rc) return rc;
-    if (!json_is_object(f->header)) return err_set_at(err, JEPA_E_MODEL, f->path, 8, "%s: the safetensors header is not a JSON object", f->path);
+    if (!json_is_object(f->header))
+        return err_set_at(err, JEPA_E_MODEL, f->path, 8, "%s: the safetensors header is not a JSON object", f->path);
     int64_t n = json_size(f->header);
     f->tensor = mem_alloc((size_t)n, sizeof *f->tensor);
     f->by_name = mem_alloc((size_t)n, sizeof *f->by_name);
-    if (!f->tensor || !f->by_name) return err_set_at(err, JEPA_E_MEMORY, f->path, -1, "%s: no memory for %lld tensor entries", f->path, (long long)n);
+    if (!f->tensor || !f->by_name)
+        return err_set_at(err, JEPA_E_MEMORY, f->path, -1, "%s: no memory for %lld tensor entries", f->path, (long long)n);
     for (const json *e = json_first(f->header); e; e = json_next(e)) {
         if (!strcmp(json_key(e), "__metadata__")) {
             int64_t texts = 0;
             for (const json *m = json_first(e); m; m = json_next(m)) texts += json_is_string(m);
             if (!json_is_object(e) || texts != json_size(e))
-                return err_set_at(err, JEPA_E_MODEL, f->path, 8, "%s: __metadata__ of the safetensors header holds something that is not text", f->path);
+                return err_set_at(err, JEPA_E_MODEL, f->path, 8,
+                                  "%s: __metadata__ of the safetensors header holds something that is not text", f->path);
             continue;
         }
         rc = read_entry(f, e, &f->tensor[f->n], err);
@@ -167,11 +183,13 @@ static int read_header(st_file *f, size_t length, jepa_err *err) {
     int64_t at = f->data;
     for (int i = 0; i < f->n; i++) {
         const st_tensor *t = &f->tensor[i];
-        if (t->offset != at) return refuse(f, err, t->name, t->offset < at ? "its data overlap those of another tensor" : "there is a hole before its data");
+        if (t->offset != at)
+            return refuse(f, err, t->name, t->offset < at ? "its data overlap those of another tensor" : "there is a hole before its data");
         at += tensor_count(&t->t) * (int64_t)dtype_size(t->t.type);
     }
     if (at != (int64_t)f->size)
-        return err_set_at(err, JEPA_E_MODEL, f->path, at, "%s: %lld bytes follow the last tensor and belong to none", f->path, (long long)((int64_t)f->size - at));
+        return err_set_at(err, JEPA_E_MODEL, f->path, at, "%s: %lld bytes follow the last tensor and belong to none", f->path,
+                          (long long)((int64_t)f->size - at));
     for (int i = 0; i < f->n; i++) f->by_name[i] = i;
     qsort_r(f->by_name, (size_t)f->n, sizeof *f->by_name, by_name, f->tensor);
     return 0;
@@ -206,11 +224,16 @@ int st_open(st_file **out, const char *path, jepa_err *err) {
     uint64_t length = 0;
     for (int i = 7; i >= 0; i--) length = length << 8 | f->map[i];
     const char *what = f->map[8 < f->size ? 8 : 0] == '{' && length <= MAX_HEADER ? NULL : content_name(f->map, f->size);
-    if (what) rc = err_set_at(err, JEPA_E_MODEL, path, 0, "%s: not a safetensors file but %s", path, what);
-    else if (length > MAX_HEADER) rc = err_set_at(err, JEPA_E_MODEL, path, 0, "%s: not a safetensors file, or a header of %llu bytes; at most 100 MB", path, (unsigned long long)length);
+    if (what)
+        rc = err_set_at(err, JEPA_E_MODEL, path, 0, "%s: not a safetensors file but %s", path, what);
+    else if (length > MAX_HEADER)
+        rc = err_set_at(err, JEPA_E_MODEL, path, 0, "%s: not a safetensors file, or a header of %llu bytes; at most 100 MB", path,
+                        (unsigned long long)length);
     else if (length > f->size - 8)
-        rc = err_set_at(err, JEPA_E_MODEL, path, 0, "%s: the header is said to have %llu bytes, the file has %zu (is it cut short?)", path, (unsigned long long)length, f->size);
-    else if (!length || f->map[8] != '{') rc = err_set_at(err, JEPA_E_MODEL, path, 8, "%s: not a safetensors file: its header does not begin with '{'", path);
+        rc = err_set_at(err, JEPA_E_MODEL, path, 0, "%s: the header is said to have %llu bytes, the file has %zu (is it cut short?)", path,
+                        (unsigned long long)length, f->size);
+    else if (!length || f->map[8] != '{')
+        rc = err_set_at(err, JEPA_E_MODEL, path, 8, "%s: not a safetensors file: its header does not begin with '{'", path);
     if (rc) goto fail;
     f->data = 8 + (int64_t)length;
     rc = read_header(f, (size_t)length, err);
@@ -252,8 +275,10 @@ const st_tensor *st_find(const st_file *f, const char *name) {
     while (low <= high) {
         int mid = low + (high - low) / 2, k = strcmp(name, f->tensor[f->by_name[mid]].name);
         if (!k) return &f->tensor[f->by_name[mid]];
-        if (k < 0) high = mid - 1;
-        else low = mid + 1;
+        if (k < 0)
+            high = mid - 1;
+        else
+            low = mid + 1;
     }
     return NULL;
 }

@@ -27,7 +27,8 @@ static int check(const char *path, const st_out *o, size_t *bytes, jepa_err *err
     if (!st_type_name(s) || o->t.rank < 0 || o->t.rank > 8)
         return err_set_at(err, JEPA_E_USE, path, -1, "%s: tensor %s has no type, or more than 8 dimensions", path, o->name);
     if (s != o->t.type && !(o->t.type == T_F32 && (s == T_BF16 || s == T_F16 || s == T_F64)))
-        return err_set_at(err, JEPA_E_USE, path, -1, "%s: tensor %s: %s cannot be stored as %s", path, o->name, dtype_name(o->t.type), dtype_name(s));
+        return err_set_at(err, JEPA_E_USE, path, -1, "%s: tensor %s: %s cannot be stored as %s", path, o->name, dtype_name(o->t.type),
+                          dtype_name(s));
     *bytes = dtype_size(s);
     for (int i = 0; i < o->t.rank; i++)
         if (o->t.dim[i] < 0 || size_mul(*bytes, (size_t)o->t.dim[i], bytes))
@@ -68,7 +69,8 @@ int st_write(const char *path, const st_out *item, int n, const char *const *met
     }
     if (!rc) qsort(order, (size_t)n, sizeof *order, by_name);
     for (int i = 1; !rc && i < n; i++)
-        if (!strcmp(order[i - 1]->name, order[i]->name)) rc = err_set_at(err, JEPA_E_USE, path, -1, "%s: two tensors are named %s", path, order[i]->name);
+        if (!strcmp(order[i - 1]->name, order[i]->name))
+            rc = err_set_at(err, JEPA_E_USE, path, -1, "%s: two tensors are named %s", path, order[i]->name);
     if (!rc) qsort(order, (size_t)n, sizeof *order, by_place);
     if (!rc) jw_open(&w, NULL, '{');
     if (!rc && meta && meta[0]) {
@@ -86,7 +88,8 @@ int st_write(const char *path, const st_out *item, int n, const char *const *met
         jw_close(&w, ']');
         jw_open(&w, "data_offsets", '[');
         jw_int(&w, NULL, (int64_t)at);
-        if (size_add(at, bytes[i], &at) || at > (size_t)1 << 52) rc = err_set_at(err, JEPA_E_USE, path, -1, "%s: too large to be written", path);
+        if (size_add(at, bytes[i], &at) || at > (size_t)1 << 52)
+            rc = err_set_at(err, JEPA_E_USE, path, -1, "%s: too large to be written", path);
         jw_int(&w, NULL, (int64_t)at);
         jw_close(&w, ']');
         jw_close(&w, '}');

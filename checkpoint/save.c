@@ -48,12 +48,14 @@ static size_t count_of(const ck_part *part, int n) {
 }
 
 static int check_parts(const ck_part *part, int n, dtype store, const char *dir, jepa_err *err) {
-    if (n < 1 || (store != T_F32 && store != T_BF16 && store != T_F16)) return err_set_at(err, JEPA_E_USE, dir, -1, "%s: nothing to write, or not as f32, bf16 or f16", dir);
+    if (n < 1 || (store != T_F32 && store != T_BF16 && store != T_F16))
+        return err_set_at(err, JEPA_E_USE, dir, -1, "%s: nothing to write, or not as f32, bf16 or f16", dir);
     for (int i = 0; i < n; i++) {
         size_t k = strlen(part[i].prefix);
         int any = 0;
         for (int j = 0; j < part[i].p->n; j++) any |= !strncmp(part[i].p->item[j].name, part[i].prefix, k);
-        if (!any || !part[i].p->value.p) return err_set_at(err, JEPA_E_USE, dir, -1, "%s: no parameters named %s* to write", dir, part[i].prefix);
+        if (!any || !part[i].p->value.p)
+            return err_set_at(err, JEPA_E_USE, dir, -1, "%s: no parameters named %s* to write", dir, part[i].prefix);
     }
     return 0;
 }
@@ -84,11 +86,14 @@ static int gather(outlist *o, const ck_part *part, const name_row *row, const ch
     const param *first = NULL;
     int n = 0;
     for (;; n++) { /* mask_tokens.0, .1, … */
-        if (name_make(row->meta, n, "", inner, sizeof inner) || snprintf(name, sizeof name, "%s%s", part->prefix, inner) >= (int)sizeof name) break;
+        if (name_make(row->meta, n, "", inner, sizeof inner) ||
+            snprintf(name, sizeof name, "%s%s", part->prefix, inner) >= (int)sizeof name)
+            break;
         int i = params_find(part->p, name);
         if (i < 0) break;
         if (!first) first = &part->p->item[i];
-        if (part->p->item[i].count != first->count) return err_set_at(err, JEPA_E_MODEL, dir, -1, "%s: %s has another size than the first", dir, name);
+        if (part->p->item[i].count != first->count)
+            return err_set_at(err, JEPA_E_MODEL, dir, -1, "%s: %s has another size than the first", dir, name);
     }
     if (!first || first->rank > 7) return err_set_at(err, JEPA_E_MODEL, dir, -1, "%s: %s* cannot be put together", dir, part->prefix);
     float *all = mem_alloc((size_t)n, (size_t)first->count * sizeof *all);
@@ -97,7 +102,8 @@ static int gather(outlist *o, const ck_part *part, const name_row *row, const ch
     for (int i = 0; i < n; i++) {
         name_make(row->meta, i, "", inner, sizeof inner);
         snprintf(name, sizeof name, "%s%s", part->prefix, inner);
-        memcpy(all + (size_t)i * (size_t)first->count, param_value(part->p, params_find(part->p, name)), (size_t)first->count * sizeof *all);
+        memcpy(all + (size_t)i * (size_t)first->count, param_value(part->p, params_find(part->p, name)),
+               (size_t)first->count * sizeof *all);
     }
     st_out *s = add(o, store);
     snprintf(o->name[o->n - 1], sizeof *o->name, "%s", row->hf);
@@ -126,11 +132,13 @@ static int add_hf(outlist *o, const ck_part *part, int i, const char *dir, dtype
         memcpy(s->t.dim, a->dim, sizeof a->dim);
         s->t.data = param_value(part->p, i);
         if (r->how != NAME_SAME) { /* a third of the rows */
-            if (a->rank < 1 || a->dim[0] % 3) return err_set_at(err, JEPA_E_MODEL, dir, -1, "%s: the rows of %s are not three equal parts", dir, a->name);
+            if (a->rank < 1 || a->dim[0] % 3)
+                return err_set_at(err, JEPA_E_MODEL, dir, -1, "%s: the rows of %s are not three equal parts", dir, a->name);
             s->t.dim[0] /= 3;
             s->t.data = param_value(part->p, i) + (a->count / 3) * (r->how == NAME_KEY ? 1 : r->how == NAME_VALUE ? 2 : 0);
         }
-        if (name_make(r->hf, number, rest, o->name[o->n - 1], sizeof *o->name)) return err_set_at(err, JEPA_E_USE, dir, -1, "%s: name of %s too long", dir, a->name);
+        if (name_make(r->hf, number, rest, o->name[o->n - 1], sizeof *o->name))
+            return err_set_at(err, JEPA_E_USE, dir, -1, "%s: name of %s too long", dir, a->name);
     }
     return found ? 0 : err_set_at(err, JEPA_E_MODEL, dir, -1, "%s: %s has no place in a Hugging Face VJEPA2 folder", dir, meta);
 }
@@ -196,8 +204,9 @@ int ck_write_hf(const char *dir, const model_cfg *m, const ck_part *part, int n,
         qsort(o.item, (size_t)o.n, sizeof *o.item, by_name);
         shard = mem_alloc((size_t)o.n, sizeof *shard);
         int shards = shard ? divide(&o, shard_bytes, shard) : 0;
-        rc = !shard           ? err_set_at(err, JEPA_E_MEMORY, dir, -1, "%s: no memory to write it", dir)
-             : shards > MAX_SHARDS ? err_set_at(err, JEPA_E_USE, dir, -1, "%s: shards of %zu bytes would be %d files; at most %d", dir, shard_bytes, shards, MAX_SHARDS)
+        rc = !shard                ? err_set_at(err, JEPA_E_MEMORY, dir, -1, "%s: no memory to write it", dir)
+             : shards > MAX_SHARDS ? err_set_at(err, JEPA_E_USE, dir, -1, "%s: shards of %zu bytes would be %d files; at most %d", dir,
+                                                shard_bytes, shards, MAX_SHARDS)
                                    : write_shards(dir, &o, shard, shards, err);
     } else if (!rc) {
         rc = path_join(path, sizeof path, dir, "model.safetensors", err);

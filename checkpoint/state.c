@@ -43,8 +43,9 @@ static int save_optimizer(const char *dir, const params *p, int64_t step, jepa_e
     snprintf(number, sizeof number, "%lld", (long long)step);
     const char *meta[] = {"format", "pt", "step", number, NULL};
     st_out *o = mem_alloc(2 * (size_t)p->n, sizeof *o);
-    char (*name)[160] = mem_alloc(2 * (size_t)p->n, sizeof *name);
-    int rc = !o || !name ? err_set_at(err, JEPA_E_MEMORY, dir, -1, "%s: no memory to write the moments", dir) : path_join(path, sizeof path, dir, FILES[2], err);
+    char(*name)[160] = mem_alloc(2 * (size_t)p->n, sizeof *name);
+    int rc = !o || !name ? err_set_at(err, JEPA_E_MEMORY, dir, -1, "%s: no memory to write the moments", dir)
+                         : path_join(path, sizeof path, dir, FILES[2], err);
     for (int i = 0; !rc && i < 2 * p->n; i++) {
         const param *a = &p->item[i / 2];
         snprintf(name[i], sizeof name[i], "%s.%s", i % 2 ? "exp_avg_sq" : "exp_avg", a->name);
@@ -94,10 +95,12 @@ static int put_in_place(const char *run_dir, const char *aside, const char *fina
         if (rename(aside, final)) return io(final, "renamed into place", err);
         return dir_sync_self(run_dir, err);
     }
-    if (renameat2(AT_FDCWD, aside, AT_FDCWD, final, RENAME_EXCHANGE)) {
+    if (ck_fault("ck.exchange") || renameat2(AT_FDCWD, aside, AT_FDCWD, final, RENAME_EXCHANGE)) {
         if (errno != EINVAL && errno != ENOSYS) return io(final, "renamed into place", err);
-        char old[PATH_MAX]; /* a file system without exchange: the old one steps aside, and comes back if the new one cannot take its place */
-        if (snprintf(old, sizeof old, "%s.old.tmp", final) >= (int)sizeof old) return err_set_at(err, JEPA_E_IO, final, -1, "%.200s…: path too long", final);
+        char old[PATH_MAX]; /* a file system without exchange: the old one steps aside, and comes back if the new one cannot take its place
+                             */
+        if (snprintf(old, sizeof old, "%s.old.tmp", final) >= (int)sizeof old)
+            return err_set_at(err, JEPA_E_IO, final, -1, "%.200s…: path too long", final);
         int rc = dir_remove(old, err);
         if (rc) return rc;
         if (ck_fault("ck.rename") || rename(final, old)) return io(final, "renamed", err);
@@ -131,19 +134,23 @@ static int point_latest(const char *run_dir, const char *name, jepa_err *err) {
 int ck_save_state(const char *run_dir, const model_cfg *m, const ck_state *s, jepa_err *err) {
     char name[32], aside_name[40], final[PATH_MAX], aside[PATH_MAX];
     if (s->step < 0 || s->step >= 100000000000000000) return err_set(err, JEPA_E_USE, "step %lld cannot be saved", (long long)s->step);
-    if (!s->train || !s->train->m.p || !s->train->v.p) return err_set(err, JEPA_E_USE, "training parameters without moments cannot be saved");
+    if (!s->train || !s->train->m.p || !s->train->v.p)
+        return err_set(err, JEPA_E_USE, "training parameters without moments cannot be saved");
     snprintf(name, sizeof name, "step-%08lld", (long long)s->step);
     snprintf(aside_name, sizeof aside_name, "%s.tmp", name);
     int rc = path_join(final, sizeof final, run_dir, name, err);
     if (!rc) rc = path_join(aside, sizeof aside, run_dir, aside_name, err);
     if (!rc) rc = dir_make(run_dir, err);
     if (!rc) rc = dir_remove(aside, err); /* a save that was cut off */
-    if (rc) return rc;
-    if (ck_fault("ck.mkdir") || mkdir(aside, 0777)) return io(aside, "made", err);
-    rc = save_files(aside, m, s, err);
+    int made = 0;
+    if (!rc) {
+        made = !(ck_fault("ck.mkdir") || mkdir(aside, 0777));
+        if (!made) rc = io(aside, "made", err);
+    }
+    if (!rc) rc = save_files(aside, m, s, err);
     if (!rc) rc = put_in_place(run_dir, aside, final, err);
     if (rc) {
-        dir_remove(aside, NULL);
+        if (made) dir_remove(aside, NULL);
         return err_prefix(err, rc, "checkpoint of step %lld not saved", (long long)s->step);
     }
     rc = point_latest(run_dir, name, err);
@@ -162,11 +169,13 @@ static int load_moments(const st_file *f, const params *p, jepa_err *err) {
             int same = t && t->t.type == T_F32 && t->t.rank == a->rank;
             for (int k = 0; same && k < a->rank; k++) same = t->t.dim[k] == a->dim[k];
             if (!same)
-                return err_set_at(err, JEPA_E_MODEL, st_path(f), -1, "%s: tensor %s is %s", st_path(f), name, t ? "of another shape or type than the model's" : "missing");
+                return err_set_at(err, JEPA_E_MODEL, st_path(f), -1, "%s: tensor %s is %s", st_path(f), name,
+                                  t ? "of another shape or type than the model's" : "missing");
             if (pass) memcpy((float *)(i % 2 ? p->v.p : p->m.p) + a->offset, t->t.data, (size_t)a->count * sizeof(float));
         }
     if (st_count(f) != 2 * p->n)
-        return err_set_at(err, JEPA_E_MODEL, st_path(f), -1, "%s: holds %d tensors, the model's moments are %d", st_path(f), st_count(f), 2 * p->n);
+        return err_set_at(err, JEPA_E_MODEL, st_path(f), -1, "%s: holds %d tensors, the model's moments are %d", st_path(f), st_count(f),
+                          2 * p->n);
     return 0;
 }
 
@@ -186,7 +195,8 @@ int ck_load_state(const char *step_dir, params *train, params *target, int64_t *
     }
     rc = json_int(c->config, "step", 0, INT64_MAX, &at, err);
     if (rc) {
-        rc = rc == JEPA_E_END ? err_set_at(err, JEPA_E_MODEL, c->config_path, -1, "%s: has no step", c->config_path) : err_prefix(err, rc, "%s", c->config_path);
+        rc = rc == JEPA_E_END ? err_set_at(err, JEPA_E_MODEL, c->config_path, -1, "%s: has no step", c->config_path)
+                              : err_prefix(err, rc, "%s", c->config_path);
         goto done;
     }
     rc = path_join(path, sizeof path, c->path, FILES[2], err);
@@ -301,8 +311,10 @@ static int remove_leftovers(const char *run_dir, jepa_err *err) {
     for (struct dirent *e; !rc && (e = readdir(d));) {
         if (!ends_with(e->d_name, ".tmp") || (strncmp(e->d_name, "step-", 5) && strcmp(e->d_name, "latest.tmp"))) continue;
         rc = path_join(path, sizeof path, run_dir, e->d_name, err);
-        if (!rc && !strcmp(e->d_name, "latest.tmp")) rc = unlink(path) ? io(path, "removed", err) : 0;
-        else if (!rc && path_is_dir(path)) rc = dir_remove(path, err);
+        if (!rc && !strcmp(e->d_name, "latest.tmp"))
+            rc = unlink(path) ? io(path, "removed", err) : 0;
+        else if (!rc && path_is_dir(path))
+            rc = dir_remove(path, err);
     }
     closedir(d);
     return rc;
@@ -319,7 +331,8 @@ int ck_clean(const char *run_dir, int keep_last, jepa_err *err) {
         if (s.step[i] == latest) continue;
         snprintf(name, sizeof name, "step-%08lld", (long long)s.step[i]);
         rc = path_join(path, sizeof path, run_dir, name, err);
-        if (!rc && snprintf(aside, sizeof aside, "%s.tmp", path) >= (int)sizeof aside) rc = err_set_at(err, JEPA_E_IO, path, -1, "%.200s…: path too long", path);
+        if (!rc && snprintf(aside, sizeof aside, "%s.tmp", path) >= (int)sizeof aside)
+            rc = err_set_at(err, JEPA_E_IO, path, -1, "%.200s…: path too long", path);
         if (!rc) rc = dir_remove(aside, err);
         /* under its own name it is whole or not there */
         if (!rc && (ck_fault("ck.rename") || rename(path, aside))) rc = io(path, "removed", err);

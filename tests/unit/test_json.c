@@ -23,11 +23,47 @@ static int parse(json **j, const char *text, jepa_err *e) {
 }
 
 static void bad_text_is_refused_with_its_byte(void **state) {
-    static const struct { const char *text; int64_t at; } bad[] = {
-        {"", 0}, {"   ", 3}, {"{", 1}, {"[1,2", 5 - 1}, {"{\"a\":1,", 7}, {"[1,]", 3}, {"{\"a\":1,}", 7}, {"{,}", -2}, {"[1 2]", 3}, {"]", 0}, {"[}", 1},
-        {"{\"a\" 1}", 5}, {"[1] x", 4}, {"[1] [2]", 4}, {"01", 0}, {"1.", 0}, {".5", 0}, {"+1", 0}, {"-", 0}, {"1e", 0}, {"NaN", 0}, {"Infinity", 0},
-        {"[tru]", 1}, {"\"abc", 4}, {"\"a\x01\"", 2}, {"\"\\u0000\"", 1}, {"\"\xff\"", 1}, {"\"\xed\xa0\x80\"", 1}, {"\"\xc0\x80\"", 1}, {"'a'", 0}, {"[1]\x01", 3},
-        {"\"\\x\"", -2}, {"\"\\ud800\"", -2}, {"1e999", -1}, {"[-1e999]", -1}, {"{\"a\":1,\"b\":2,\"a\":3}", -1}, {"{\"a\":1,\"\\u0061\":3}", -1},
+    static const struct {
+        const char *text;
+        int64_t at;
+    } bad[] = {
+        {"", 0},
+        {"   ", 3},
+        {"{", 1},
+        {"[1,2", 5 - 1},
+        {"{\"a\":1,", 7},
+        {"[1,]", 3},
+        {"{\"a\":1,}", 7},
+        {"{,}", -2},
+        {"[1 2]", 3},
+        {"]", 0},
+        {"[}", 1},
+        {"{\"a\" 1}", 5},
+        {"[1] x", 4},
+        {"[1] [2]", 4},
+        {"01", 0},
+        {"1.", 0},
+        {".5", 0},
+        {"+1", 0},
+        {"-", 0},
+        {"1e", 0},
+        {"NaN", 0},
+        {"Infinity", 0},
+        {"[tru]", 1},
+        {"\"abc", 4},
+        {"\"a\x01\"", 2},
+        {"\"\\u0000\"", 1},
+        {"\"\xff\"", 1},
+        {"\"\xed\xa0\x80\"", 1},
+        {"\"\xc0\x80\"", 1},
+        {"'a'", 0},
+        {"[1]\x01", 3},
+        {"\"\\x\"", -2},
+        {"\"\\ud800\"", -2},
+        {"1e999", -1},
+        {"[-1e999]", -1},
+        {"{\"a\":1,\"b\":2,\"a\":3}", -1},
+        {"{\"a\":1,\"\\u0061\":3}", -1},
         {"[{\"k\":{\"a\":1,\"a\":1}}]", -1},
     };
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
@@ -38,7 +74,8 @@ static void bad_text_is_refused_with_its_byte(void **state) {
         assert_non_null(strstr(e.text, "x.json"));
         assert_string_equal(e.file, "x.json");
         if (bad[i].at != -2 && /* -2: cJSON found it, and points within a token of it */
-             e.offset != bad[i].at) fail_msg("%s: byte %ld, not %ld", bad[i].text, (long)e.offset, (long)bad[i].at);
+            e.offset != bad[i].at)
+            fail_msg("%s: byte %ld, not %ld", bad[i].text, (long)e.offset, (long)bad[i].at);
     }
     jepa_err e = {0};
     json *j;
@@ -47,8 +84,22 @@ static void bad_text_is_refused_with_its_byte(void **state) {
 }
 
 static void good_text_is_read(void **state) {
-    static const char *good[] = {"0", "-0", "-1.5e-3", "1E+2", "null", "[]", "{}", " [ ] ", "\"\"", "\"\\ud83d\\ude00 ü\"", "[[],{},[{}]]", "\xef\xbb\xbf{\"a\":1}",
-                                 "{\"a\":1,\"A\":2}", "true", "{\"\":1}", "\"\\\\u0000\""};
+    static const char *good[] = {"0",
+                                 "-0",
+                                 "-1.5e-3",
+                                 "1E+2",
+                                 "null",
+                                 "[]",
+                                 "{}",
+                                 " [ ] ",
+                                 "\"\"",
+                                 "\"\\ud83d\\ude00 ü\"",
+                                 "[[],{},[{}]]",
+                                 "\xef\xbb\xbf{\"a\":1}",
+                                 "{\"a\":1,\"A\":2}",
+                                 "true",
+                                 "{\"\":1}",
+                                 "\"\\\\u0000\""};
     for (size_t i = 0; i < sizeof good / sizeof *good; i++) {
         jepa_err e = {0};
         json *j;
@@ -112,8 +163,13 @@ static void values_are_found(void **state) {
 static void integers_are_exact_and_ranged(void **state) {
     json *j;
     jepa_err e = {0};
-    assert_int_equal(parse(&j, "{\"small\":3,\"float\":3.0,\"half\":3.5,\"text\":\"3\",\"skip\":[1,\"9999999999999999\",-2],\"odd\":9007199254740993,"
-                               "\"max\":9223372036854775807,\"min\":-9223372036854775808,\"over\":9223372036854775808,\"huge\":1e30,\"zeros\":9007199254740992.0}", &e), 0);
+    assert_int_equal(
+        parse(&j,
+              "{\"small\":3,\"float\":3.0,\"half\":3.5,\"text\":\"3\",\"skip\":[1,\"9999999999999999\",-2],\"odd\":9007199254740993,"
+              "\"max\":9223372036854775807,\"min\":-9223372036854775808,\"over\":9223372036854775808,\"huge\":1e30,\"zeros\":"
+              "9007199254740992.0}",
+              &e),
+        0);
     int64_t v = 0;
     assert_int_equal(json_int(j, "small", 0, 10, &v, &e), 0);
     assert_int_equal(v, 3);
@@ -158,7 +214,8 @@ static void a_file_is_named(void **state) {
 }
 
 static void writing_reads_back(void **state) {
-    static const double values[] = {0, 1, -1, 0.1, 1e-6, 4.0, 48.0 / 11, DBL_MAX, DBL_MIN, 5e-324, 1.0 / 3, 123456789.123, 1e22, 9007199254740992.0};
+    static const double values[] = {0,       1,       -1,     0.1,     1e-6,          4.0,  48.0 / 11,
+                                    DBL_MAX, DBL_MIN, 5e-324, 1.0 / 3, 123456789.123, 1e22, 9007199254740992.0};
     for (int indent = 0; indent <= 2; indent += 2) {
         json_writer w = {.indent = indent};
         jw_open(&w, NULL, '{');
@@ -214,8 +271,12 @@ static void writing_reads_back(void **state) {
 
 int main(void) {
     const struct CMUnitTest t[] = {
-        cmocka_unit_test(bad_text_is_refused_with_its_byte), cmocka_unit_test(good_text_is_read), cmocka_unit_test(depth_ends_at_64),
-        cmocka_unit_test(values_are_found), cmocka_unit_test(integers_are_exact_and_ranged), cmocka_unit_test(a_file_is_named),
+        cmocka_unit_test(bad_text_is_refused_with_its_byte),
+        cmocka_unit_test(good_text_is_read),
+        cmocka_unit_test(depth_ends_at_64),
+        cmocka_unit_test(values_are_found),
+        cmocka_unit_test(integers_are_exact_and_ranged),
+        cmocka_unit_test(a_file_is_named),
         cmocka_unit_test(writing_reads_back),
     };
     return cmocka_run_group_tests(t, NULL, NULL);
