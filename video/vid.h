@@ -14,7 +14,7 @@
 enum {
     VID_MAX_SIDE = 16384,
     VID_MAX_PIXELS = 1 << 28,
-    VID_MAX_PACKETS = 1 << 24, /* 77 hours at 60 frames a second; 52 bytes each */
+    VID_MAX_PACKETS = 1 << 24, /* 77 hours at 60 frames a second; 76 bytes each */
     VID_SKIP = 256             /* up to so many packets are read past rather than sought over */
 };
 enum { VID_EOF = -1, VID_LOST = -2 }; /* instead of an ordinal: no more packets; the packets are not those of the index */
@@ -22,7 +22,9 @@ enum { VID_EOF = -1, VID_LOST = -2 }; /* instead of an ordinal: no more packets;
 typedef struct vid_packet {
     int64_t pts, dts;       /* as the demuxer gives them */
     int64_t time;           /* when it is shown: pts, or made from dts */
+    int64_t pos;            /* in the file, or -1 */
     int32_t size;
+    uint32_t sum;           /* of its first bytes: with size and place, what a packet is known by after a seek */
     int32_t at;             /* display position, or -1: never shown */
     uint8_t key, hidden;    /* hidden: outside the edit list, or the codec says that it is not for showing */
 } vid_packet;
@@ -74,6 +76,7 @@ int vid_demux(vid *v, jepa_err *err);   /* opens file, demuxer; finds the stream
 void vid_demux_close(vid *v);
 int vid_start_decoder(vid *v, jepa_err *err);
 int vid_index(vid *v, jepa_err *err);   /* reads all packets; fills packet, order, time, frames */
+uint32_t vid_sum(const AVPacket *k);
 int vid_recount(vid *v, int from, int low, int high, jepa_err *err); /* decodes from packet `from` on; display positions low … high become what came out */
 int vid_start_of(const vid *v, int f, int back); /* ordinal to decode from for frame f; back: so many keyframes earlier than needed */
 int vid_go(vid *v, int ordinal, jepa_err *err);  /* the next packet is this one, the decoder empty; VID_LOST when that fails */

@@ -28,12 +28,20 @@ static int pictures(const AVPacket *k) {
     return n;
 }
 
+uint32_t vid_sum(const AVPacket *k) {
+    uint32_t h = 2166136261u; /* FNV-1a */
+    for (int i = 0; i < k->size && i < 1024; i++) h = (h ^ k->data[i]) * 16777619u;
+    return h;
+}
+
 static int add(vid *v, const AVPacket *k) {
     if (v->packets == v->cap && grow(v) < 0) return -1;
     vid_packet *p = &v->packet[v->packets++];
     p->pts = p->time = k->pts;
     p->dts = k->dts;
+    p->pos = k->pos;
     p->size = k->size;
+    p->sum = vid_sum(k);
     p->key = k->flags & AV_PKT_FLAG_KEY ? 1 : 0;
     /* VP8 keeps pictures that are only referred to in packets of their own: bit 4 says "show" */
     int vp8_only_referred_to = v->dec->codec_id == AV_CODEC_ID_VP8 && k->size > 0 && !(k->data[0] & 0x10);

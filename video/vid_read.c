@@ -22,7 +22,7 @@ static int packet(vid *v) {
         if (v->pkt->stream_index == v->stream) break;
         av_packet_unref(v->pkt);
     }
-    if (v->packet[v->next].size != v->pkt->size) { /* times that FFmpeg guesses can differ after a seek, sizes cannot */
+    if (v->packet[v->next].size != v->pkt->size || v->packet[v->next].sum != vid_sum(v->pkt)) { /* times can be guesses and differ after a seek */
         av_packet_unref(v->pkt);
         v->next = -1;
         return VID_LOST;
@@ -37,10 +37,11 @@ static void packet_done(vid *v) {
     v->next++;
 }
 
+/* All of it has to agree: program streams give packets that begin in the middle, and guessed times, after a seek; plain pictures have equal bytes. */
 static int same(const vid_packet *p, const AVPacket *k) {
-    if (p->size != k->size) return 0;
-    if (p->pts != AV_NOPTS_VALUE || k->pts != AV_NOPTS_VALUE) return p->pts == k->pts;
-    return p->dts == k->dts && p->dts != AV_NOPTS_VALUE;
+    if (p->size != k->size || p->pos != k->pos || k->pos < 0) return 0;
+    if (p->pts != AV_NOPTS_VALUE || k->pts != AV_NOPTS_VALUE ? p->pts != k->pts : p->dts != k->dts || k->dts == AV_NOPTS_VALUE) return 0;
+    return p->sum == vid_sum(k);
 }
 
 /* After a seek: which packet is this? 0 when it is one at or before `goal`. */
