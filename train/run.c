@@ -10,24 +10,13 @@
 
 enum { ALARM_POINTS = 2 }; /* monitor points in a row before an alarm: one may be an accident of the batch */
 
-/* A relative path is tried beside the configuration, then in the working folder. */
-static void find_dataset(const train_cfg *c, const char *name, char *path, size_t size) {
-    const char *slash = strrchr(c->config_path, '/');
-    snprintf(path, size, "%s", name);
-    if (name[0] == '/' || !slash) return;
-    char beside[2048];
-    if (snprintf(beside, sizeof beside, "%.*s/%s", (int)(slash - c->config_path), c->config_path, name) < (int)sizeof beside && access(beside, F_OK) == 0)
-        snprintf(path, size, "%s", beside);
-}
-
 static int find_data(run *r, double **weight, jepa_err *err) {
     const train_cfg *c = r->c;
     int first[MAX_DATASETS + 1] = {0}, rc;
     if (c->n_datasets < 1) return err_set(err, JEPA_E_MODEL, "no data: give --set data.datasets=[LIST_OR_FOLDER]");
     for (int i = 0; i < c->n_datasets; i++) {
-        char path[2048];
-        find_dataset(c, c->datasets[i], path, sizeof path);
-        if (access(path, F_OK)) return err_set(err, JEPA_E_IO, "%s: not found (data.datasets of %s)", c->datasets[i], c->config_path);
+        const char *path = c->datasets[i]; /* the configuration's reader found it: beside the file, or in the working folder */
+        if (access(path, F_OK)) return err_set(err, JEPA_E_IO, "%s: not found (data.datasets of %s)", path, c->config_path);
         if ((rc = items_add(&r->list, path, err)) < 0) return rc;
         first[i + 1] = r->list.n;
         if (first[i + 1] == first[i]) return err_set(err, JEPA_E_MODEL, "%s: no clips in it", path);
