@@ -74,7 +74,7 @@ static int embed_tensor(cli *c, jepa *m, clip_plan *p, const char *in, const cha
     if ((rc = ck_sha256(m->c, sha, err)) < 0) goto done;
     snprintf(settings, sizeof settings, "{\"model_sha256\":\"%s\",\"pool\":\"%s\",\"input\":\"pixel_values\"}", sha, pools[p->pool]);
     snprintf(what, sizeof what, "%s", in);
-    if ((rc = out_check(out, settings, err)) != 0) {
+    if ((rc = emb_check(out, settings, err)) != 0) {
         rc = rc == 1 ? err_set(err, JEPA_E_USE, "%s: exists already; remove it or choose another -o", out) : rc;
         goto done;
     }
@@ -91,10 +91,10 @@ static int embed_tensor(cli *c, jepa *m, clip_plan *p, const char *in, const cha
         }
     }
     *rows = n;
-    const out_meta om = {.model = ck_path(m->c), .sha256 = sha, .precision = "f32", .pool = pools[p->pool], .version = jepa_version(), .settings = settings,
+    const emb_meta om = {.model = ck_path(m->c), .sha256 = sha, .precision = "f32", .pool = pools[p->pool], .version = jepa_version(), .settings = settings,
                          .transform = "none: pixel_values", .device = m->device, .frames = p->frames, .grid = {p->grid[0], p->grid[1], p->grid[2]},
                          .per_row = p->per_row, .dim = p->dim, .store = store, .layered = p->pool != JEPA_POOL_MEAN};
-    rc = out_write(out, &om, pt, err);
+    rc = emb_write(out, &om, pt, err);
 done:
     jepa_session_close(&run);
     if (pt) part_remove(&pt);

@@ -89,15 +89,15 @@ int part_each(part *p, int (*fn)(void *ctx, const part_row *r), void *ctx, jepa_
 void part_close(part **p);                    /* keeps the file */
 int part_remove(part **p);                    /* closes and deletes it */
 
-typedef struct out_meta { /* what every output says of itself */
+typedef struct emb_meta { /* what every output says of itself */
     const char *model, *sha256, *precision, *pool, *version, *settings, *transform, *device;
     int frames; int64_t grid[3], per_row, dim; dtype store; int layered /* per_row kept as a dimension */;
-} out_meta;
-int out_write(const char *path, const out_meta *m, part *p, jepa_err *err); /* by ending; aside, synced, renamed */
-int out_write_h5(const char *path, const out_meta *m, part *p, jepa_err *err);
+} emb_meta;
+int emb_write(const char *path, const emb_meta *m, part *p, jepa_err *err); /* by ending; aside, synced, renamed */
+int emb_write_h5(const char *path, const emb_meta *m, part *p, jepa_err *err);
 /* 1: path holds a complete output with these settings; 0: not there; JEPA_E_USE: other settings, the difference named. */
-int out_check(const char *path, const char *settings, jepa_err *err);
-int out_check_h5(const char *path, char **settings, jepa_err *err); /* settings attribute, mem_free */
+int emb_check(const char *path, const char *settings, jepa_err *err);
+int emb_check_h5(const char *path, char **settings, jepa_err *err); /* settings attribute, mem_free */
 int settings_differ(const char *a, const char *b, char *what, size_t size); /* JSON objects: first key that differs */
 
 /* ---- pictures ---- */

@@ -271,7 +271,7 @@ int embed_run(embed_job *j, jepa_err *err) {
         rc = err_set(err, JEPA_E_MEMORY, "no memory for %d inputs", j->inputs->n);
         goto done;
     }
-    if ((rc = out_check(j->out, settings, err)) != 0) {
+    if ((rc = emb_check(j->out, settings, err)) != 0) {
         if (rc == 1 && j->line) j->line(j->ctx, "complete already: nothing to do");
         rc = rc == 1 ? 0 : rc;
         goto done;
@@ -319,10 +319,10 @@ int embed_run(embed_job *j, jepa_err *err) {
         goto done;
     }
     static const char *const pools[] = {"mean", "none", "time", "space"};
-    const out_meta m = {.model = ck_path(j->m->c), .sha256 = sha, .precision = "f32", .pool = pools[p->pool], .version = JEPA_VERSION, .settings = settings,
+    const emb_meta m = {.model = ck_path(j->m->c), .sha256 = sha, .precision = "f32", .pool = pools[p->pool], .version = JEPA_VERSION, .settings = settings,
                         .transform = j->m->transform, .device = j->m->device, .frames = p->frames, .grid = {p->grid[0], p->grid[1], p->grid[2]},
                         .per_row = p->per_row, .dim = p->dim, .store = j->store, .layered = p->pool != JEPA_POOL_MEAN};
-    if ((rc = out_write(j->out, &m, pt, err)) == 0) part_remove(&pt);
+    if ((rc = emb_write(j->out, &m, pt, err)) == 0) part_remove(&pt);
 done:
     if (pipe) pipe_close(pipe);
     jepa_session_close(&run);

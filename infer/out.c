@@ -12,7 +12,7 @@ static int ends(const char *path, const char *with) {
     return n > k && !strcmp(path + n - k, with);
 }
 
-typedef struct npy { FILE *f; const out_meta *m; uint16_t *half; } npy;
+typedef struct npy { FILE *f; const emb_meta *m; uint16_t *half; } npy;
 
 static int put_row(void *ctx, const part_row *r) {
     npy *w = ctx;
@@ -28,7 +28,7 @@ static int put_row(void *ctx, const part_row *r) {
 }
 
 /* NumPy format 1.0: magic, version, header length, a Python literal padded to 64 bytes, the data. */
-static int out_npy(const char *path, const out_meta *m, part *p, jepa_err *err) {
+static int out_npy(const char *path, const emb_meta *m, part *p, jepa_err *err) {
     char aside[1200], dict[256], shape[96];
     npy w = {.m = m};
     int rc = 0;
@@ -58,7 +58,7 @@ static int out_npy(const char *path, const out_meta *m, part *p, jepa_err *err) 
     return rc;
 }
 
-typedef struct all { const out_meta *m; float *x; double *start, *end; int64_t *label; int32_t *clip, *item; int64_t n, most; } all;
+typedef struct all { const emb_meta *m; float *x; double *start, *end; int64_t *label; int32_t *clip, *item; int64_t n, most; } all;
 
 static int keep_row(void *ctx, const part_row *r) {
     all *a = ctx;
@@ -70,7 +70,7 @@ static int keep_row(void *ctx, const part_row *r) {
     return 0;
 }
 
-static int out_safetensors(const char *path, const out_meta *m, part *p, jepa_err *err) {
+static int out_safetensors(const char *path, const emb_meta *m, part *p, jepa_err *err) {
     all a = {.m = m, .most = part_rows(p)};
     int64_t n = a.most;
     size_t cells, k = (size_t)(n ? n : 1);
@@ -98,14 +98,14 @@ done:
     return rc;
 }
 
-int out_write(const char *path, const out_meta *m, part *p, jepa_err *err) {
-    if (ends(path, ".h5") || ends(path, ".hdf5")) return out_write_h5(path, m, p, err);
+int emb_write(const char *path, const emb_meta *m, part *p, jepa_err *err) {
+    if (ends(path, ".h5") || ends(path, ".hdf5")) return emb_write_h5(path, m, p, err);
     if (ends(path, ".npy")) return out_npy(path, m, p, err);
     if (ends(path, ".safetensors")) return out_safetensors(path, m, p, err);
     return err_set(err, JEPA_E_USE, "%s: outputs end in .h5, .npy or .safetensors", path);
 }
 
-int out_check(const char *path, const char *settings, jepa_err *err) {
+int emb_check(const char *path, const char *settings, jepa_err *err) {
     struct stat st;
     char what[200], *there = NULL;
     if (!ends(path, ".h5") && !ends(path, ".hdf5") && !ends(path, ".npy") && !ends(path, ".safetensors"))
@@ -119,7 +119,7 @@ int out_check(const char *path, const char *settings, jepa_err *err) {
         const char *s = st_meta(f, "settings");
         if (s && (there = mem_alloc(strlen(s) + 1, 1))) memcpy(there, s, strlen(s));
         st_close(&f);
-    } else if ((rc = out_check_h5(path, &there, err)) < 0) {
+    } else if ((rc = emb_check_h5(path, &there, err)) < 0) {
         return rc;
     }
     if (!there) rc = err_set(err, JEPA_E_USE, "%s: exists already and was not made by this program; choose another -o", path);

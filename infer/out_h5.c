@@ -14,7 +14,7 @@ enum { MAX_IDS = 64, BLOCK_ROWS = 256 };
 typedef struct h5 {
     hid_t file, text, id[MAX_IDS];
     int n, bad;
-    const out_meta *m;
+    const emb_meta *m;
     hid_t emb, path, clip, start, end, label, fpath, freason;
     int64_t rows, failures;
     const char *where;   /* what was being written when it failed */
@@ -104,7 +104,7 @@ static hid_t half_type(h5 *h) { /* IEEE binary16: HDF5 1.10 has no name for it *
     return t;
 }
 
-int out_write_h5(const char *path, const out_meta *m, part *p, jepa_err *err) {
+int emb_write_h5(const char *path, const emb_meta *m, part *p, jepa_err *err) {
     char aside[1200];
     h5 h = {.m = m, .file = -1, .where = "file"};
     H5E_auto2_t print;
@@ -155,7 +155,7 @@ done:
     return rc;
 }
 
-int out_check_h5(const char *path, char **settings, jepa_err *err) {
+int emb_check_h5(const char *path, char **settings, jepa_err *err) {
     *settings = NULL;
     H5E_auto2_t print;
     void *print_ctx;
