@@ -174,6 +174,7 @@ int train_run(const train_cfg *c, dev *d, const train_run_opts *o, const train_h
         int64_t per_step = (int64_t)c->feed.batch * c->accumulate, ipe = r.list.n / per_step;
         if (ipe < 1) ipe = 1;
         with.sched.iterations_per_epoch = (double)ipe;
+        if (with.save_every_epochs > 0) with.save_every = ipe > INT32_MAX / with.save_every_epochs ? INT32_MAX : (int)ipe * with.save_every_epochs;
         if (r.steps < 1) r.steps = (int64_t)((double)ipe * c->sched.epochs);
     }
     r.c = &with;
