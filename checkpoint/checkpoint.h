@@ -17,8 +17,7 @@ typedef struct st_tensor {
     tensor t;       /* data may be unaligned (older writers): convert_to_f32 and memcpy take that */
     int64_t offset; /* of the data in the file */
 } st_tensor;
-/* Mapped. Header ≤ 100 MB and inside the file, names ≤ 512 bytes and unlike, ≤ 8 dimensions, sizes agree with shapes, no overlap or hole.
- */
+/* Mapped. Header ≤ 100 MB and inside the file, names ≤ 512 bytes and unlike, ≤ 8 dimensions, sizes as shapes say, no overlap or hole. */
 int st_open(st_file **out, const char *path, jepa_err *err);
 void st_close(st_file **f);
 int st_count(const st_file *f);
@@ -51,7 +50,7 @@ typedef enum { CK_ENCODER, CK_TARGET, CK_PREDICTOR } ck_module;
 enum { CK_ALLOW_PARTIAL = 1 };
 typedef struct ck_report {
     int loaded, missing, unexpected, ignored; /* missing: also those of another shape */
-    char text[1024];                          /* a line for each, for the log; cut with "..." */
+    char text[16384];                         /* a line for each, for the log (room for 350 names; then "...") */
 } ck_report;
 
 typedef struct ck ck;
