@@ -35,8 +35,8 @@ void stack_acts_get(stack_acts *s, const block_cfg *c, int depth, int64_t rows, 
 float *stack_in(const stack_acts *s);             /* where the embeddings go */
 float *stack_out(const stack_acts *s, int after); /* where the stream lies after so many blocks (without keep: only the present one) */
 /* Blocks from … to-1. *failed: the block (0-based) at which it stopped. */
-int stack_forward(queue *q, const block_cfg *c, const block *b, const params *p, const block_run *run, const stack_acts *s, int from, int to,
-                  int *failed);
+int stack_forward(queue *q, const block_cfg *c, const block *b, const params *p, const block_run *run, const stack_acts *s, int from,
+                  int to, int *failed);
 int stack_backward(queue *q, const block_cfg *c, const block *b, params *p, const block_run *run, const stack_acts *s, float *dx,
                    int *failed);
 #endif

@@ -59,9 +59,9 @@ static inline double worst(const float *a, const float *b, int64_t n) {
 
 static inline void same_bits(const float *a, const float *b, int64_t n) { assert_memory_equal(a, b, (size_t)n * sizeof *a); }
 
-/* Gradients by central differences of fourth order, on some entries of each tensor; loss(ctx) is a function of the parameters (and of x[n]).
- * Bound, relative to the largest gradient of the tensor, of at least 1: float32 storage of what lies between leaves about 3e-7 in a loss
- * of order 1 to 10, over steps of 0.02 to 0.04, some 5e-5; measured 7e-5 at worst. */
+/* Gradients by central differences of fourth order, on some entries of each tensor; loss(ctx) is a function of the parameters (and of
+ * x[n]). Bound, relative to the largest gradient of the tensor, of at least 1: float32 storage of what lies between leaves about 3e-7 in a
+ * loss of order 1 to 10, over steps of 0.02 to 0.04, some 5e-5; measured 7e-5 at worst. */
 enum { PER_TENSOR = 7 };
 static const double fd_step = 0.02, fd_bound = 3e-4;
 
@@ -79,7 +79,8 @@ static inline double slope(double (*loss)(void *), void *ctx, float *x) {
     return (4 * near - far) / 3;
 }
 
-static inline double check_slopes(double (*loss)(void *), void *ctx, float *x, const float *grad, int64_t n, uint64_t seed, const char *name) {
+static inline double check_slopes(double (*loss)(void *), void *ctx, float *x, const float *grad, int64_t n, uint64_t seed,
+                                  const char *name) {
     rng r = rng_key(seed, 1, 0, RNG_TEST);
     double scale = 1, most = 0;
     for (int64_t i = 0; i < n; i++) scale = fmax(scale, fabs(grad[i]));

@@ -2,10 +2,18 @@
 #include "test_encoder_common.h"
 
 static void the_family_has_its_sizes(void **s) {
-    static const struct { const char *name; int dim, depth, heads, hidden; } table[] = {
-        {"vit_tiny", 192, 12, 3, 768},          {"vit_small", 384, 12, 6, 1536},   {"vit_base", 768, 12, 12, 3072},
-        {"vit_large", 1024, 24, 16, 4096},      {"vit_huge", 1280, 32, 16, 5120},  {"vit_giant", 1408, 40, 16, 6144},
-        {"vit_giant_xformers", 1408, 40, 22, 6144}, {"vit_gigantic_xformers", 1664, 48, 26, 8192},
+    static const struct {
+        const char *name;
+        int dim, depth, heads, hidden;
+    } table[] = {
+        {"vit_tiny", 192, 12, 3, 768},
+        {"vit_small", 384, 12, 6, 1536},
+        {"vit_base", 768, 12, 12, 3072},
+        {"vit_large", 1024, 24, 16, 4096},
+        {"vit_huge", 1280, 32, 16, 5120},
+        {"vit_giant", 1408, 40, 16, 6144},
+        {"vit_giant_xformers", 1408, 40, 22, 6144},
+        {"vit_gigantic_xformers", 1664, 48, 26, 8192},
     };
     jepa_err err = {0};
     for (size_t i = 0; i < sizeof table / sizeof *table; i++) {
@@ -43,11 +51,19 @@ static void names_and_shapes_are_meta_s(void **s) {
     params p = {0};
     tiny_cfg(&c);
     must(enc_open(&e, &c, &p, "target_encoder.", &err));
-    static const struct { const char *name; int rank; int64_t dim[5]; } want[] = {
-        {"target_encoder.patch_embed.proj.weight", 5, {28, 3, 2, 4, 4}}, {"target_encoder.patch_embed.proj.bias", 1, {28}},
-        {"target_encoder.blocks.0.norm1.weight", 1, {28}},               {"target_encoder.blocks.2.attn.qkv.weight", 2, {84, 28}},
-        {"target_encoder.blocks.2.attn.qkv.bias", 1, {84}},              {"target_encoder.blocks.1.attn.proj.weight", 2, {28, 28}},
-        {"target_encoder.blocks.1.mlp.fc1.weight", 2, {64, 28}},         {"target_encoder.blocks.1.mlp.fc2.weight", 2, {28, 64}},
+    static const struct {
+        const char *name;
+        int rank;
+        int64_t dim[5];
+    } want[] = {
+        {"target_encoder.patch_embed.proj.weight", 5, {28, 3, 2, 4, 4}},
+        {"target_encoder.patch_embed.proj.bias", 1, {28}},
+        {"target_encoder.blocks.0.norm1.weight", 1, {28}},
+        {"target_encoder.blocks.2.attn.qkv.weight", 2, {84, 28}},
+        {"target_encoder.blocks.2.attn.qkv.bias", 1, {84}},
+        {"target_encoder.blocks.1.attn.proj.weight", 2, {28, 28}},
+        {"target_encoder.blocks.1.mlp.fc1.weight", 2, {64, 28}},
+        {"target_encoder.blocks.1.mlp.fc2.weight", 2, {28, 64}},
         {"target_encoder.norm.bias", 1, {28}},
     };
     for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
@@ -57,7 +73,8 @@ static void names_and_shapes_are_meta_s(void **s) {
         for (int d = 0; d < want[i].rank; d++) assert_int_equal(p.item[k].dim[d], want[i].dim[d]);
     }
     enc *again;
-    refused(enc_open(&again, &c, &p, "target_encoder.", &err), JEPA_E_USE, &err, "target_encoder.patch_embed.proj.weight"); /* names twice */
+    refused(enc_open(&again, &c, &p, "target_encoder.", &err), JEPA_E_USE, &err,
+            "target_encoder.patch_embed.proj.weight"); /* names twice */
     assert_null(again);
     enc_close(&e);
     enc_close(&e);
@@ -81,11 +98,11 @@ static void wrong_numbers_are_refused(void **s) {
     enc_cfg c;
     enc_cfg_defaults(&c);
     must(enc_cfg_check(&c, &err));
-#define REFUSE(change, words)                                                                                                                   \
-    do {                                                                                                                                        \
-        enc_cfg_defaults(&c);                                                                                                                   \
-        change;                                                                                                                                 \
-        refused(enc_cfg_check(&c, &err), JEPA_E_MODEL, &err, words);                                                                            \
+#define REFUSE(change, words)                                                                                                              \
+    do {                                                                                                                                   \
+        enc_cfg_defaults(&c);                                                                                                              \
+        change;                                                                                                                            \
+        refused(enc_cfg_check(&c, &err), JEPA_E_MODEL, &err, words);                                                                       \
     } while (0)
     REFUSE(c.patch_size = 0, "patch_size is 0");
     REFUSE(c.patch_size = 257, "patch_size is 257");
@@ -167,10 +184,16 @@ static void initial_weights_are_the_published_ones(void **s) {
     refused(enc_init(e, q, 2.5, 1, &err), JEPA_E_USE, &err, "2.5");
     refused(enc_init(e, q, NAN, 1, &err), JEPA_E_USE, &err, "standard deviation");
     must(enc_init(e, q, 0.02, 1, &err));
-    const struct { const char *name; double sd; } want[] = {
-        {"encoder.patch_embed.proj.weight", 0.02},          {"encoder.blocks.0.attn.qkv.weight", 0.02},
-        {"encoder.blocks.0.attn.proj.weight", 0.02 / sqrt(2)}, {"encoder.blocks.4.mlp.fc1.weight", 0.02},
-        {"encoder.blocks.4.mlp.fc2.weight", 0.02 / sqrt(10)},  {"encoder.blocks.11.attn.proj.weight", 0.02 / sqrt(24)},
+    const struct {
+        const char *name;
+        double sd;
+    } want[] = {
+        {"encoder.patch_embed.proj.weight", 0.02},
+        {"encoder.blocks.0.attn.qkv.weight", 0.02},
+        {"encoder.blocks.0.attn.proj.weight", 0.02 / sqrt(2)},
+        {"encoder.blocks.4.mlp.fc1.weight", 0.02},
+        {"encoder.blocks.4.mlp.fc2.weight", 0.02 / sqrt(10)},
+        {"encoder.blocks.11.attn.proj.weight", 0.02 / sqrt(24)},
     };
     for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
         const double n = (double)p.item[params_find(&p, want[i].name)].count;
@@ -211,8 +234,10 @@ static void initial_weights_are_the_published_ones(void **s) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(the_family_has_its_sizes),     cmocka_unit_test(names_and_shapes_are_meta_s),
-        cmocka_unit_test(wrong_numbers_are_refused),    cmocka_unit_test(positions_split_an_index),
+        cmocka_unit_test(the_family_has_its_sizes),
+        cmocka_unit_test(names_and_shapes_are_meta_s),
+        cmocka_unit_test(wrong_numbers_are_refused),
+        cmocka_unit_test(positions_split_an_index),
         cmocka_unit_test(initial_weights_are_the_published_ones),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

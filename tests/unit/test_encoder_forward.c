@@ -34,8 +34,13 @@ static void close_model(model *m) {
 static float *run(model *m, const enc_in *in, int keep_for_backward, recompute level) {
     jepa_err err = {0};
     enc_acts *a;
-    const enc_shape s = {.batch = in->batch, .frames = in->frames, .height = in->height, .width = in->width, .tokens = in->keep ? in->n_keep : 0,
-                         .keep_for_backward = keep_for_backward, .level = level};
+    const enc_shape s = {.batch = in->batch,
+                         .frames = in->frames,
+                         .height = in->height,
+                         .width = in->width,
+                         .tokens = in->keep ? in->n_keep : 0,
+                         .keep_for_backward = keep_for_backward,
+                         .level = level};
     must(enc_acts_open(&a, m->e, m->d, &s, &err));
     const int64_t n = in->keep ? in->n_keep : enc_tokens(&m->c, in->frames, in->height, in->width);
     float *tokens = mem_alloc((size_t)(in->batch * n * DIM), sizeof *tokens);
@@ -137,8 +142,14 @@ static void hidden_states_are_shallower_encoders(void **s) {
     for (int i = 0; i < 4; i++) { /* an encoder of depth i with the same weights gives the normed state; LayerNorm joins the two kinds */
         float *again = mem_alloc(2 * TOKENS * DIM, sizeof(float));
         const int w = params_find(&m.p, "encoder.norm.weight"), b = params_find(&m.p, "encoder.norm.bias");
-        assert_int_equal(o->layernorm(m.q, &(op_layernorm){.rows = 2 * TOKENS, .d = DIM, .eps = 1e-6, .x = plain[i], .y = again,
-                                                           .w = param_value(&m.p, w), .b = param_value(&m.p, b)}), 0);
+        assert_int_equal(o->layernorm(m.q, &(op_layernorm){.rows = 2 * TOKENS,
+                                                           .d = DIM,
+                                                           .eps = 1e-6,
+                                                           .x = plain[i],
+                                                           .y = again,
+                                                           .w = param_value(&m.p, w),
+                                                           .b = param_value(&m.p, b)}),
+                         0);
         same_bits(again, normed[i], 2 * TOKENS * DIM);
         mem_free(again);
         if (i) {
@@ -149,7 +160,8 @@ static void hidden_states_are_shallower_encoders(void **s) {
             must(enc_open(&less.e, &less.c, &less.p, "encoder.", &err));
             must(params_alloc(&less.p, m.d, 0, &err));
             for (int k = 0; k < less.p.n; k++)
-                memcpy(param_value(&less.p, k), param_value(&m.p, params_find(&m.p, less.p.item[k].name)), (size_t)less.p.item[k].count * 4);
+                memcpy(param_value(&less.p, k), param_value(&m.p, params_find(&m.p, less.p.item[k].name)),
+                       (size_t)less.p.item[k].count * 4);
             const enc_in whole = clip(x, 2);
             float *t = run(&less, &whole, 0, RECOMPUTE_NONE);
             same_bits(t, normed[i], 2 * TOKENS * DIM);
@@ -387,11 +399,11 @@ static void wrong_calls_are_refused_with_numbers(void **s) {
     must(enc_acts_open(&a, m.e, m.d, &(enc_shape){.batch = 1, .tokens = TOKENS}, &err));
     const int32_t keep[] = {0, 12}, good[] = {0, 11};
     const int bad_order[] = {2, 1}, bad_depth[] = {4};
-#define REFUSE(change, words)                                                                                                                   \
-    do {                                                                                                                                        \
-        enc_in in = clip(x, 1);                                                                                                                 \
-        change;                                                                                                                                 \
-        refused(enc_forward(m.e, m.q, &in, a, out, &err), JEPA_E_USE, &err, words);                                                             \
+#define REFUSE(change, words)                                                                                                              \
+    do {                                                                                                                                   \
+        enc_in in = clip(x, 1);                                                                                                            \
+        change;                                                                                                                            \
+        refused(enc_forward(m.e, m.q, &in, a, out, &err), JEPA_E_USE, &err, words);                                                        \
     } while (0)
     REFUSE(in.frames = 1, "1 frame given, a tubelet is 2");
     REFUSE(in.frames = 0, "0 frames given");
@@ -435,12 +447,17 @@ static void wrong_calls_are_refused_with_numbers(void **s) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(order_of_the_context_is_irrelevant),   cmocka_unit_test(a_batch_is_its_items),
-        cmocka_unit_test(keeping_for_backward_changes_nothing), cmocka_unit_test(hidden_states_are_shallower_encoders),
-        cmocka_unit_test(smaller_calls_fit_larger_memory),      cmocka_unit_test(bytes_are_imagenet_s_colours),
-        cmocka_unit_test(packed_weights_give_the_same),         cmocka_unit_test(packed_weights_serve_inference_only),
+        cmocka_unit_test(order_of_the_context_is_irrelevant),
+        cmocka_unit_test(a_batch_is_its_items),
+        cmocka_unit_test(keeping_for_backward_changes_nothing),
+        cmocka_unit_test(hidden_states_are_shallower_encoders),
+        cmocka_unit_test(smaller_calls_fit_larger_memory),
+        cmocka_unit_test(bytes_are_imagenet_s_colours),
+        cmocka_unit_test(packed_weights_give_the_same),
+        cmocka_unit_test(packed_weights_serve_inference_only),
         cmocka_unit_test(memory_is_planned),
-        cmocka_unit_test(any_allocation_may_fail),              cmocka_unit_test(wrong_calls_are_refused_with_numbers),
+        cmocka_unit_test(any_allocation_may_fail),
+        cmocka_unit_test(wrong_calls_are_refused_with_numbers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

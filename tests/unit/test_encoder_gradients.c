@@ -24,7 +24,8 @@ static void open_model(model *m, int some, recompute level) {
     must(enc_open(&m->e, &c, &m->p, "encoder.", &err));
     must(params_alloc(&m->p, m->d, PARAMS_GRAD, &err));
     random_params(&m->p, 5);
-    const enc_shape s = {.batch = BATCH, .frames = 4, .height = 8, .width = 12, .tokens = some ? KEEP : 0, .keep_for_backward = 1, .level = level};
+    const enc_shape s = {
+        .batch = BATCH, .frames = 4, .height = 8, .width = 12, .tokens = some ? KEEP : 0, .keep_for_backward = 1, .level = level};
     must(enc_acts_open(&m->a, m->e, m->d, &s, &err));
     m->x = numbers(BATCH * PIXELS, 1, -2, 2);
     m->coef = numbers(BATCH * TOKENS * DIM, 2, -1, 1);
@@ -67,7 +68,8 @@ static void differences(int some) {
     backward(&m);
     double most = 0;
     for (int i = 0; i < m.p.n; i++)
-        most = fmax(most, check_slopes(loss, &m, param_value(&m.p, i), param_grad(&m.p, i), m.p.item[i].count, (uint64_t)i, m.p.item[i].name));
+        most =
+            fmax(most, check_slopes(loss, &m, param_value(&m.p, i), param_grad(&m.p, i), m.p.item[i].count, (uint64_t)i, m.p.item[i].name));
     print_message("largest difference, of the tensor's largest gradient: %.2g\n", most);
     close_model(&m);
 }
@@ -126,8 +128,10 @@ static void backward_comes_once_after_a_forward_that_kept(void **s) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(gradients_are_the_slopes_of_all_tokens), cmocka_unit_test(gradients_are_the_slopes_of_some_tokens),
-        cmocka_unit_test(recomputing_changes_nothing),            cmocka_unit_test(gradients_add_up),
+        cmocka_unit_test(gradients_are_the_slopes_of_all_tokens),
+        cmocka_unit_test(gradients_are_the_slopes_of_some_tokens),
+        cmocka_unit_test(recomputing_changes_nothing),
+        cmocka_unit_test(gradients_add_up),
         cmocka_unit_test(backward_comes_once_after_a_forward_that_kept),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

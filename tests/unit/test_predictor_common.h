@@ -5,7 +5,8 @@
 #include "predictor/predictor.h"
 
 enum { BATCH = 2, CONTEXT = 5, TARGET = 4, IN = 28, OUT = 20, WIDTH = 24 };
-static const int32_t context_list[BATCH * CONTEXT] = {0, 3, 4, 7, 8, 11, 9, 1, 2, 6}, target_list[BATCH * TARGET] = {1, 2, 9, 10, 0, 3, 5, 10};
+static const int32_t context_list[BATCH * CONTEXT] = {0, 3, 4, 7, 8, 11, 9, 1, 2, 6},
+                                          target_list[BATCH * TARGET] = {1, 2, 9, 10, 0, 3, 5, 10};
 
 typedef struct model {
     dev *d;
@@ -26,7 +27,8 @@ static inline void open_model(model *m, const char *device, recompute level, int
     memset(m, 0, sizeof *m);
     tiny_cfg(&ec);
     pred_cfg_defaults(&m->c, &ec);
-    m->c.predictor_embed_dim = WIDTH, m->c.depth = 2, m->c.num_heads = 2, m->c.out_dim = OUT, m->c.num_mask_tokens = 3, m->c.mlp_ratio = 1.5;
+    m->c.predictor_embed_dim = WIDTH, m->c.depth = 2, m->c.num_heads = 2, m->c.out_dim = OUT, m->c.num_mask_tokens = 3,
+    m->c.mlp_ratio = 1.5;
     must(dev_open(&m->d, device, 2, &err));
     must(queue_open(&m->q, m->d, &err));
     must(pred_open(&m->e, &m->c, &m->p, "predictor.", &err));
@@ -38,8 +40,14 @@ static inline void open_model(model *m, const char *device, recompute level, int
     m->coef = numbers(BATCH * (CONTEXT + TARGET) * OUT, 2, -1, 1);
     m->out = mem_alloc(BATCH * (CONTEXT + TARGET) * OUT, sizeof(float));
     m->rows_out = TARGET;
-    m->in = (pred_in){.batch = BATCH, .n_context = CONTEXT, .n_target = TARGET, .z = m->z, .context = context_list, .target = target_list,
-                      .grid = {2, 2, 3, 0, 0}, .mask_token = 1};
+    m->in = (pred_in){.batch = BATCH,
+                      .n_context = CONTEXT,
+                      .n_target = TARGET,
+                      .z = m->z,
+                      .context = context_list,
+                      .target = target_list,
+                      .grid = {2, 2, 3, 0, 0},
+                      .mask_token = 1};
 }
 
 static inline void close_model(model *m) {

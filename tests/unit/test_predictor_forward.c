@@ -142,11 +142,15 @@ static void names_and_first_weights_are_the_published_ones(void **s) {
     jepa_err err = {0};
     model m;
     open_model(&m, "ref", RECOMPUTE_NONE, 0);
-    static const struct { const char *name; int rank; int64_t dim[3]; } want[] = {
-        {"predictor.predictor_embed.weight", 2, {WIDTH, IN}},         {"predictor.mask_tokens.0", 3, {1, 1, WIDTH}},
-        {"predictor.mask_tokens.2", 3, {1, 1, WIDTH}},                {"predictor.predictor_blocks.1.attn.qkv.weight", 2, {3 * WIDTH, WIDTH}},
-        {"predictor.predictor_blocks.1.mlp.fc1.bias", 1, {36}},       {"predictor.predictor_norm.bias", 1, {WIDTH}},
-        {"predictor.predictor_proj.weight", 2, {OUT, WIDTH}},         {"predictor.predictor_proj.bias", 1, {OUT}},
+    static const struct {
+        const char *name;
+        int rank;
+        int64_t dim[3];
+    } want[] = {
+        {"predictor.predictor_embed.weight", 2, {WIDTH, IN}},   {"predictor.mask_tokens.0", 3, {1, 1, WIDTH}},
+        {"predictor.mask_tokens.2", 3, {1, 1, WIDTH}},          {"predictor.predictor_blocks.1.attn.qkv.weight", 2, {3 * WIDTH, WIDTH}},
+        {"predictor.predictor_blocks.1.mlp.fc1.bias", 1, {36}}, {"predictor.predictor_norm.bias", 1, {WIDTH}},
+        {"predictor.predictor_proj.weight", 2, {OUT, WIDTH}},   {"predictor.predictor_proj.bias", 1, {OUT}},
     };
     for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
         int k = params_find(&m.p, want[i].name);
@@ -228,11 +232,11 @@ static void wrong_calls_are_refused_with_numbers(void **s) {
     const pred_in good = m.in;
     const int32_t out_of_grid[BATCH * TARGET] = {1, 2, 3, 4, 5, 6, 7, 12};
     for (int i = 0; i < BATCH * TARGET * OUT; i++) m.out[i] = 7;
-#define REFUSE(change, words)                                                                                                                   \
-    do {                                                                                                                                        \
-        m.in = good;                                                                                                                            \
-        change;                                                                                                                                 \
-        refused(pred_forward(m.e, m.q, &m.in, m.a, m.out, &err), JEPA_E_USE, &err, words);                                                      \
+#define REFUSE(change, words)                                                                                                              \
+    do {                                                                                                                                   \
+        m.in = good;                                                                                                                       \
+        change;                                                                                                                            \
+        refused(pred_forward(m.e, m.q, &m.in, m.a, m.out, &err), JEPA_E_USE, &err, words);                                                 \
     } while (0)
     REFUSE(m.in.z = NULL, "missing");
     REFUSE(m.in.context = NULL, "missing");
@@ -256,11 +260,11 @@ static void wrong_calls_are_refused_with_numbers(void **s) {
     refused(pred_backward(other.e, other.q, other.a, other.out, NULL, &err), JEPA_E_USE, &err, "PARAMS_GRAD");
     other.p.grad = grad;
 
-#define REFUSE_CFG(change, words)                                                                                                               \
-    do {                                                                                                                                        \
-        pred_cfg c = m.c;                                                                                                                       \
-        change;                                                                                                                                 \
-        refused(pred_cfg_check(&c, &err), JEPA_E_MODEL, &err, words);                                                                           \
+#define REFUSE_CFG(change, words)                                                                                                          \
+    do {                                                                                                                                   \
+        pred_cfg c = m.c;                                                                                                                  \
+        change;                                                                                                                            \
+        refused(pred_cfg_check(&c, &err), JEPA_E_MODEL, &err, words);                                                                      \
     } while (0)
     REFUSE_CFG(c.embed_dim = 0, "embed_dim is 0");
     REFUSE_CFG(c.predictor_embed_dim = -1, "predictor_embed_dim is -1");
@@ -279,10 +283,14 @@ static void wrong_calls_are_refused_with_numbers(void **s) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(order_is_irrelevant),          cmocka_unit_test(a_batch_is_its_items),
-        cmocka_unit_test(all_outputs_hold_the_targets), cmocka_unit_test(mask_tokens_count_round),
-        cmocka_unit_test(one_token_of_context_is_enough), cmocka_unit_test(packed_weights_give_the_same),
-        cmocka_unit_test(names_and_first_weights_are_the_published_ones), cmocka_unit_test(memory_is_planned),
+        cmocka_unit_test(order_is_irrelevant),
+        cmocka_unit_test(a_batch_is_its_items),
+        cmocka_unit_test(all_outputs_hold_the_targets),
+        cmocka_unit_test(mask_tokens_count_round),
+        cmocka_unit_test(one_token_of_context_is_enough),
+        cmocka_unit_test(packed_weights_give_the_same),
+        cmocka_unit_test(names_and_first_weights_are_the_published_ones),
+        cmocka_unit_test(memory_is_planned),
         cmocka_unit_test(wrong_calls_are_refused_with_numbers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

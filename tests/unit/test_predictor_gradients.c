@@ -24,7 +24,8 @@ static void differences(int all) {
     backward(&m, dz);
     double most = check_slopes(loss, &m, m.z, dz, BATCH * CONTEXT * IN, 77, "z");
     for (int i = 0; i < m.p.n; i++)
-        most = fmax(most, check_slopes(loss, &m, param_value(&m.p, i), param_grad(&m.p, i), m.p.item[i].count, (uint64_t)i, m.p.item[i].name));
+        most =
+            fmax(most, check_slopes(loss, &m, param_value(&m.p, i), param_grad(&m.p, i), m.p.item[i].count, (uint64_t)i, m.p.item[i].name));
     print_message("largest difference, of the tensor's largest gradient: %.2g\n", most);
     const float *in_use = param_grad(&m.p, params_find(&m.p, "predictor.mask_tokens.1"));
     double size = 0;
@@ -85,8 +86,10 @@ static void gradients_add_up_and_dz_is_overwritten(void **s) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(gradients_are_the_slopes), cmocka_unit_test(gradients_of_all_outputs_are_the_slopes),
-        cmocka_unit_test(recomputing_changes_nothing), cmocka_unit_test(gradients_add_up_and_dz_is_overwritten),
+        cmocka_unit_test(gradients_are_the_slopes),
+        cmocka_unit_test(gradients_of_all_outputs_are_the_slopes),
+        cmocka_unit_test(recomputing_changes_nothing),
+        cmocka_unit_test(gradients_add_up_and_dz_is_overwritten),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
