@@ -29,7 +29,10 @@ static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 /* c[m,n] (+)= a·b, row major; ta: a is stored [k,m]; tb: b is stored [n,k]. */
 int product(queue *q, int ta, int tb, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b, int64_t ldb, int add,
             float *c, int64_t ldc);
-/* The same on the calling thread only, for use inside the pieces of cpu_for; cpu_can_nest says whether that is possible in this build. */
+/* The same on the calling thread only, for use in the pieces of cpu_for between cpu_alone and cpu_together (which takes what cpu_alone
+ * gave); cpu_can_nest says whether that is possible in this build. */
+int cpu_alone(void);
+void cpu_together(int before);
 int product_alone(int ta, int tb, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b, int64_t ldb, int add,
                   float *c, int64_t ldc);
 int cpu_can_nest(void);

@@ -5,7 +5,7 @@
 #include "compute/cpu/cpu.h"
 #include "compute/cpu/vec.h"
 
-enum { FLAT_PIECE = 8192, ROW_PIECE = 128, SMALL_WEIGHT = 256 * 1024, SUM_PIECE = 256 };
+enum { FLAT_PIECE = 8192, ROW_PIECE = 128, SMALL_WEIGHT = 256 * 1024, SUM_PIECE = 256, FINE_PRODUCT = 4 * 1024 * 1024 };
 
 static inline void gelu_piece(void *ctx, int64_t i) {
     const op_gelu *a = ctx;
@@ -93,9 +93,27 @@ typedef struct linear_run {
     int64_t lds; /* where the product goes: y, pre, or scratch of a piece's rows per worker */
     int add;     /* the product adds to y, which holds the residual */
     int alone;   /* the product is made piece by piece here; else it is there already */
+    int fine;    /* … and in double */
     int64_t piece;
     int *rc; /* [pieces] */
 } linear_run;
+
+/* Small products are summed in double: it costs well under a millisecond, and in training AdamW turns the rounding of a gradient
+ * near zero into a step of visible size, which then depends on the order of the sum (threads, instruction set). */
+static inline void fine_product(const float *x, int64_t ldx, const float *w, int64_t rows, int64_t in, int64_t out, int add, float *y,
+                                int64_t ldy) {
+    for (int64_t n = 0; n < rows; n++, x += ldx, y += ldy)
+        for (int64_t o = 0; o < out; o++) {
+            const float *v = w + o * in;
+            double s[8] = {0};
+            int64_t k = 0;
+            for (; k + 8 <= in; k += 8)
+                for (int i = 0; i < 8; i++) s[i] += (double)x[k + i] * (double)v[k + i];
+            for (int i = 0; k + i < in; i++) s[i] += (double)x[k + i] * (double)v[k + i];
+            double sum = ((s[0] + s[4]) + (s[1] + s[5])) + ((s[2] + s[6]) + (s[3] + s[7]));
+            y[o] = (float)(add ? y[o] + sum : sum);
+        }
+}
 
 static inline void linear_row(const op_linear *a, const float *s, float *pre, const float *r, float *y) {
     int gelu = a->act == ACT_GELU;
@@ -115,7 +133,9 @@ static inline void linear_piece(void *ctx, int64_t i) {
     const op_linear *a = l->a;
     int64_t from = i * l->piece, to = least(from + l->piece, a->rows);
     float *s = l->s + from * l->lds;
-    if (l->alone) {
+    if (l->fine) {
+        fine_product(a->x + from * l->ldx, l->ldx, a->w, to - from, a->in, a->out, l->add, s, l->lds);
+    } else if (l->alone) {
         l->rc[i] = product_alone(0, 1, to - from, a->out, a->in, a->x + from * l->ldx, l->ldx, a->w, a->in, l->add, s, l->lds);
         if (l->rc[i] < 0) return;
     }
@@ -136,10 +156,11 @@ static inline int t_linear(queue *q, const op_linear *a) {
     op_linear left = *a; /* what the pass after the product still has to do */
     l.a = &left;
     size_t temp = in_place && a->act && !a->pre ? (size_t)a->rows * (size_t)a->out : 0;
-    l.alone = !a->pw && cpu_can_nest() && a->in * a->out <= SMALL_WEIGHT;
+    l.fine = !a->pw && (double)a->rows * (double)a->in * (double)a->out <= FINE_PRODUCT;
+    l.alone = l.fine || (!a->pw && cpu_can_nest() && a->in * a->out <= SMALL_WEIGHT);
     l.piece = ROW_PIECE;
     int64_t n = pieces(a->rows, l.piece);
-    size_t codes = l.alone ? (size_t)n : 0;
+    size_t codes = l.alone && !l.fine ? (size_t)n : 0;
     if (temp + codes) {
         float *mem = queue_scratch(q, temp * sizeof(float) + codes * sizeof(int));
         if (!mem) return JEPA_E_MEMORY;
@@ -159,7 +180,9 @@ static inline int t_linear(queue *q, const op_linear *a) {
     if (rc < 0) return rc;
     double work = (double)a->rows * (double)a->out * (a->act ? 8 : 1);
     if (l.alone) work += (double)a->rows * (double)a->out * (double)a->in / 16;
+    int before = l.alone ? cpu_alone() : 0;
     cpu_for(q, n, work, linear_piece, &l);
+    if (l.alone) cpu_together(before);
     for (size_t i = 0; i < codes; i++)
         if (l.rc[i] < 0) return l.rc[i];
     return 0;
@@ -186,7 +209,9 @@ static inline int t_linear_bwd(queue *q, const op_linear_bwd *a) {
         int64_t n = pieces(a->rows, ROW_PIECE);
         linear_dx l = {a, lddy, lddx, queue_scratch(q, (size_t)n * sizeof(int))};
         if (!l.rc) return JEPA_E_MEMORY;
+        int before = cpu_alone();
         cpu_for(q, n, (double)a->rows * (double)a->out * (double)a->in / 16, linear_dx_piece, &l);
+        cpu_together(before);
         for (int64_t i = 0; i < n; i++) rc = l.rc[i] < 0 ? l.rc[i] : rc;
     } else if (a->dx) {
         rc = product(q, 0, 0, a->rows, a->in, a->out, a->dy, lddy, a->w, a->in, a->add, a->dx, lddx);

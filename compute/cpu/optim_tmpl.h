@@ -45,16 +45,16 @@ static inline void loss_piece(void *ctx, int64_t p) {
     double s[SUM_LANES] = {0};
     int64_t i = p * FLAT_PIECE, end = least(i + FLAT_PIECE, r->n);
     int abs1 = a->kind == LOSS_POWER && a->p == 1;
-    if (abs1) { /* the usual one, without branches */
-        float scale = (float)a->scale;
-        for (; i + SUM_LANES <= end; i += SUM_LANES) {
-            float e[SUM_LANES];
-            for (int l = 0; l < SUM_LANES; l++) {
-                e[l] = a->z[i + l] - a->h[i + l];
-                s[l] += fabsf(e[l]);
+    if (abs1) { /* the usual one */
+        vf up = vset((float)a->scale), down = vset(0) - up, zero = vset(0);
+        for (; i + 8 * VW <= end; i += 8 * VW) {
+            vf sum = zero;
+            for (int64_t l = 0; l < 8 * VW; l += VW) {
+                vf e = vload(a->z + i + l) - vload(a->h + i + l);
+                sum = sum + vabs(e);
+                if (a->dz) vstore(a->dz + i + l, vpick_below(e, zero, down, vpick_below(zero, e, up, e))); /* 0 and NaN stay */
             }
-            if (a->dz)
-                for (int l = 0; l < SUM_LANES; l++) a->dz[i + l] = e[l] > 0 ? scale : e[l] < 0 ? -scale : e[l];
+            s[0] += vsum(sum);
         }
     }
     for (; i < end; i++) {

@@ -28,9 +28,14 @@ static void team_restore(int before, int threads) {
 #endif
 }
 
+/* Inside a parallel region oneDNN stays on its thread; outside, where cpu_for saw no use for the team, it would start one. */
+int cpu_alone(void) { return team_set(1); }
+
+void cpu_together(int before) { team_restore(before, 1); }
+
 int cpu_can_nest(void) {
 #ifdef _OPENMP
-    return 1; /* inside a parallel region oneDNN stays on its thread */
+    return 1;
 #else
     return 0;
 #endif
