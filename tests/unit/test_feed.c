@@ -53,7 +53,7 @@ static int setup(void **state) {
     snprintf(home, sizeof home, "/tmp/feed-XXXXXX");
     if (!mkdtemp(home)) return -1;
     for (int k = 0; k < VIDEOS; k++) {
-        char name[16];
+        char name[32];
         snprintf(name, sizeof name, "v%d.mp4", k);
         names[k] = strdup(in_home(name));
         make_video(names[k], k, FRAMES);
