@@ -14,12 +14,16 @@ static const char usage[] =
     "the output; the others are done (exit code 1). A stopped job goes on with the same command.\n";
 
 typedef struct failure { char *path, *reason; int line; } failure;
-typedef struct job_view { cli *c; failure *f; int n, cap; } job_view;
+typedef struct job_view { cli *c; failure *f; int n, cap; double started; int64_t first; } job_view;
 
 static void progress(void *ctx, int64_t done, int64_t total, int64_t clips) {
     job_view *v = ctx;
-    char text[120];
-    snprintf(text, sizeof text, "%lld/%lld items, %lld clips", (long long)done, (long long)total, (long long)clips);
+    char text[160];
+    double spent = cli_clock() - v->started;
+    if (!v->first) v->first = done; /* a job that went on: what was done before says nothing about the rate */
+    double left = done > v->first && spent > 0 ? spent / (double)(done - v->first) * (double)(total - done) : 0;
+    snprintf(text, sizeof text, "%lld/%lld items, %lld clips, %.1f clips/s, %d:%02d left", (long long)done, (long long)total, (long long)clips,
+             spent > 0 ? (double)clips / spent : 0, (int)(left / 60), (int)left % 60);
     cli_progress(v->c, text);
 }
 static void say(void *ctx, const char *text) { cli_line(((job_view *)ctx)->c, "%s", text); }
@@ -39,12 +43,13 @@ static void failed(void *ctx, const char *path, int line, const char *reason) {
 }
 
 /* The tensor form: clips that somebody prepared already. Written at once, without OUT.part. */
-static int embed_tensor(cli *c, jepa *m, clip_plan *p, const char *in, const char *out, dtype store, int64_t *rows, jepa_err *err) {
+static int embed_tensor(jepa *m, clip_plan *p, const char *in, const char *out, dtype store, embed_job *j, jepa_err *err) {
     st_file *f = NULL;
     jepa_run *run = NULL;
     part *pt = NULL;
     float *row = NULL, *x = NULL;
-    char aside[1100], sha[65];
+    char aside[1100], sha[65], text[256] = "", what[512];
+    json_writer w = {0};
     static const char *const pools[] = {"mean", "none", "time", "space"};
     int rc = st_open(&f, in, err);
     if (rc < 0) return rc;
@@ -54,14 +59,14 @@ static int embed_tensor(cli *c, jepa *m, clip_plan *p, const char *in, const cha
         rc = err_set(err, JEPA_E_INPUT, "%s: no tensor pixel_values [B,T,3,H,W] float32 in it", in);
         goto done;
     }
-    int64_t n = t->t.dim[0], frames = t->t.dim[1], h = t->t.dim[3], w = t->t.dim[4];
-    if (n < 1 || frames < 1 || frames > 4096 || h < 1 || w < 1 || h > 8192 || w > 8192) {
-        rc = err_set(err, JEPA_E_INPUT, "%s: pixel_values [%lld,%lld,3,%lld,%lld] is no clip", in, (long long)n, (long long)frames, (long long)h, (long long)w);
+    int64_t n = t->t.dim[0], frames = t->t.dim[1], h = t->t.dim[3], w_ = t->t.dim[4];
+    if (n < 1 || frames < 1 || frames > 4096 || h < 1 || w_ < 1 || h > 8192 || w_ > 8192) {
+        rc = err_set(err, JEPA_E_INPUT, "%s: pixel_values [%lld,%lld,3,%lld,%lld] is no clip", in, (long long)n, (long long)frames, (long long)h, (long long)w_);
         goto done;
     }
     p->frames = (int)frames;
-    plan_pool(p, &m->ec, (int)frames, (int)h, (int)w);
-    size_t clip = (size_t)(frames * 3 * h * w);
+    plan_pool(p, &m->ec, (int)frames, (int)h, (int)w_);
+    size_t clip = (size_t)(frames * 3 * h * w_);
     if (!(row = mem_alloc((size_t)(p->per_row * p->dim), sizeof *row)) || !(x = mem_alloc(clip, sizeof *x))) {
         rc = err_set(err, JEPA_E_MEMORY, "no memory for a row");
         goto done;
@@ -70,19 +75,34 @@ static int embed_tensor(cli *c, jepa *m, clip_plan *p, const char *in, const cha
         rc = err_set(err, JEPA_E_USE, "output name too long");
         goto done;
     }
-    char settings[300], what[512];
     if ((rc = ck_sha256(m->c, sha, err)) < 0) goto done;
-    snprintf(settings, sizeof settings, "{\"model_sha256\":\"%s\",\"pool\":\"%s\",\"input\":\"pixel_values\"}", sha, pools[p->pool]);
     snprintf(what, sizeof what, "%s", in);
-    if ((rc = emb_check(out, settings, err)) != 0) {
-        rc = rc == 1 ? err_set(err, JEPA_E_USE, "%s: exists already; remove it or choose another -o", out) : rc;
+    jw_open(&w, NULL, '{');
+    jw_string(&w, "model_sha256", sha);
+    jw_string(&w, "encoder", m->which_target ? "target" : "context");
+    jw_string(&w, "pool", pools[p->pool]);
+    for (int i = 0, k = 0; i < p->layers; i++) k += snprintf(text + k, sizeof text - (size_t)k, "%s%d", i ? "," : "", p->layer[i]);
+    jw_string(&w, "layers", text);
+    jw_string(&w, "positions", m->o.published_positions ? "published" : "grid");
+    jw_string(&w, "out_type", store == T_F16 ? "f16" : "f32");
+    snprintf(text, sizeof text, "pixel_values [%lld,%lld,3,%lld,%lld]", (long long)n, (long long)frames, (long long)h, (long long)w_);
+    jw_string(&w, "inputs", text);
+    jw_string(&w, "file", in);
+    jw_close(&w, '}');
+    if (w.failed) {
+        rc = err_set(err, JEPA_E_MEMORY, "no memory for the settings");
+        goto done;
+    }
+    if ((rc = emb_check(out, w.text, err)) != 0) {
+        j->complete_already = rc == 1;
+        rc = rc == 1 ? 0 : rc;
         goto done;
     }
     remove(aside); /* a prepared tensor is done from the start: it has no items to go on from */
-    if ((rc = part_open(&pt, aside, settings, p->per_row * p->dim, err)) < 0 || (rc = jepa_session(m, &run, err)) < 0) goto done;
+    if ((rc = part_open(&pt, aside, w.text, p->per_row * p->dim, err)) < 0 || (rc = jepa_session(m, &run, err)) < 0) goto done;
     for (int64_t i = 0; i < n; i++) {
         memcpy(x, (const char *)t->t.data + (size_t)i * clip * sizeof *x, clip * sizeof *x);
-        if ((rc = run_encode(run, p, x, T_F32, 1, frames, h, w, row, err)) < 0) goto done;
+        if ((rc = run_encode(run, p, x, T_F32, 1, frames, h, w_, row, err)) < 0) goto done;
         part_row r = {.item = i, .clip = 0, .label = -1, .path = what, .data = row};
         if ((rc = part_add(pt, &r, err)) < 0 || (rc = part_item_done(pt, i, err)) < 0) goto done;
         if (cli_stopped(NULL)) {
@@ -90,8 +110,8 @@ static int embed_tensor(cli *c, jepa *m, clip_plan *p, const char *in, const cha
             goto done;
         }
     }
-    *rows = n;
-    const emb_meta om = {.model = ck_path(m->c), .sha256 = sha, .precision = "f32", .pool = pools[p->pool], .version = jepa_version(), .settings = settings,
+    j->rows = n;
+    const emb_meta om = {.model = ck_path(m->c), .sha256 = sha, .precision = "f32", .pool = pools[p->pool], .version = jepa_version(), .settings = w.text,
                          .transform = "none: pixel_values", .device = m->device, .frames = p->frames, .grid = {p->grid[0], p->grid[1], p->grid[2]},
                          .per_row = p->per_row, .dim = p->dim, .store = store, .layered = p->pool != JEPA_POOL_MEAN};
     rc = emb_write(out, &om, pt, err);
@@ -99,8 +119,8 @@ done:
     jepa_session_close(&run);
     if (pt) part_remove(&pt);
     mem_free(row), mem_free(x);
+    jw_free(&w);
     st_close(&f);
-    (void)c;
     return rc;
 }
 
@@ -109,19 +129,18 @@ int cmd_embed(cli *c, int argc, char **argv) {
     model_args a;
     text_list rest = {0};
     const char *out = "embeddings.h5", *shard = "0/1", *type = "f32";
-    int batch = 1, by_time = 0, decoders = 2;
+    int batch = 1, decoders = 2;
     model_args_defaults(&a);
-    opt table[N_SAMPLING + N_MODEL + 7] = {
+    opt table[N_SAMPLING + N_MODEL + 6] = {
         {"--out", "OUT", ".h5 (default embeddings.h5), .npy or .safetensors", O_TEXT, &out, 0, 0, "-o"},
         {"--pool", "P", "mean (default), none, time, space", O_TEXT, &a.pool, 0, 0, NULL},
         {"--batch", "N", "clips computed together; default 1", O_INT, &batch, 1, 4096, NULL},
         {"--shard", "I/N", "only the inputs I, I+N, I+2N, …", O_TEXT, &shard, 0, 0, NULL},
         {"--out-type", "T", "f32 (default) or f16", O_TEXT, &type, 0, 0, NULL},
-        {"--by-time", NULL, "frames by their times (variable frame rates) instead of by rate and number", O_FLAG, &by_time, 0, 0, NULL},
         {"--decoders", "N", "decoding threads; default 2", O_INT, &decoders, 1, 64, NULL},
     };
-    sampling_options(table + 7, &a);
-    model_options(table + 7 + N_SAMPLING, &a);
+    sampling_options(table + 6, &a);
+    model_options(table + 6 + N_SAMPLING, &a);
     jepa *m = NULL;
     clip_plan p;
     items in = {0};
@@ -136,17 +155,17 @@ int cmd_embed(cli *c, int argc, char **argv) {
         rc = err_set(&err, JEPA_E_USE, "nothing to embed: jepa embed -m MODEL INPUT…");
         goto done;
     }
-    if (sscanf(shard, "%d/%d", &j.shard, &j.shards) != 2 || j.shards < 1 || j.shard < 0 || j.shard >= j.shards || (strcmp(type, "f32") && strcmp(type, "f16"))) {
+    int end = 0;
+    if (sscanf(shard, "%d/%d%n", &j.shard, &j.shards, &end) != 2 || shard[end] || j.shards < 1 || j.shard < 0 || j.shard >= j.shards || (strcmp(type, "f32") && strcmp(type, "f16"))) {
         rc = err_set(&err, JEPA_E_USE, "--shard I/N with 0 <= I < N; --out-type f32 or f16");
         goto done;
     }
     if ((rc = model_args_open(c, &a, 0, &m, &p, &err)) < 0) goto done;
-    p.by_time = by_time;
     j.store = strcmp(type, "f16") ? T_F32 : T_F16;
     size_t len = strlen(rest.at[0]);
     if (len > 12 && !strcmp(rest.at[0] + len - 12, ".safetensors")) {
         if (rest.n > 1) rc = err_set(&err, JEPA_E_USE, "a .safetensors of clips is embedded by itself");
-        else rc = embed_tensor(c, m, &p, rest.at[0], out, j.store, &j.rows, &err);
+        else rc = embed_tensor(m, &p, rest.at[0], out, j.store, &j, &err);
         if (rc < 0) goto done;
     } else {
         for (int i = 0; i < rest.n; i++)
@@ -156,6 +175,7 @@ int cmd_embed(cli *c, int argc, char **argv) {
             goto done;
         }
         model_args_say(c, m, &p);
+        v.started = cli_clock();
         j.m = m, j.plan = &p, j.inputs = &in, j.out = out, j.batch = batch, j.threads = decoders, j.command = c->line;
         j.stop = cli_stopped, j.progress = progress, j.failed = failed, j.line = say, j.ctx = &v;
         if ((rc = embed_run(&j, &err)) < 0) goto done;
@@ -166,10 +186,11 @@ int cmd_embed(cli *c, int argc, char **argv) {
         for (int i = 0; i < v.n; i++) cli_line(c, "  %s: %s", v.f[i].path, v.f[i].reason);
         if (v.n < j.failures) cli_line(c, "  … %lld from before this run went on", (long long)(j.failures - v.n));
     }
+    if (j.complete_already) cli_line(c, "%s: complete already: nothing to do", out);
     if (c->json) {
         json_writer w = {0};
         jw_open(&w, NULL, '{');
-        jw_string(&w, "out", out), jw_int(&w, "rows", j.rows), jw_int(&w, "per_row", p.per_row), jw_int(&w, "dim", p.dim);
+        jw_string(&w, "out", out), jw_bool(&w, "complete_already", j.complete_already), jw_int(&w, "rows", j.rows), jw_int(&w, "per_row", p.per_row), jw_int(&w, "dim", p.dim);
         jw_open(&w, "failed", '[');
         for (int i = 0; i < v.n; i++) {
             jw_open(&w, NULL, '{');
@@ -180,6 +201,8 @@ int cmd_embed(cli *c, int argc, char **argv) {
         jw_close(&w, '}');
         if (!w.failed) printf("%s\n", w.text);
         jw_free(&w);
+    } else if (j.complete_already) {
+        printf("%s\n", out);
     } else if (p.per_row > 1) {
         printf("%s: %lld x %lld x %lld\n", out, (long long)j.rows, (long long)p.per_row, (long long)p.dim);
     } else {

@@ -181,17 +181,26 @@ int cmd_frames(cli *c, int argc, char **argv) {
     } else {
         p.frames = a.o.frames ? a.o.frames : 16;
         p.stride = a.o.stride, p.fps = a.o.stride ? 0 : a.o.fps > 0 ? a.o.fps : 4;
-        p.clips = a.o.clips, p.every = a.o.every, p.as_stored = a.as_stored, p.reject_short = a.reject_short;
+        p.clips = a.o.clips, p.every = a.o.every, p.by_time = a.by_time, p.as_stored = a.as_stored, p.reject_short = a.reject_short;
         clip_cfg_defaults(&p.clip, a.o.crop ? a.o.crop : 256);
     }
     if ((index || time) && (rc = parse_numbers(index ? index : time, &q.at, &q.n_at, &err)) < 0) goto done;
+    for (int k = 0; index && k < q.n_at; k++)
+        if (q.at[k] != floor(q.at[k])) {
+            rc = err_set(&err, JEPA_E_USE, "--index %s: frame numbers are whole; --time takes seconds", index);
+            goto done;
+        }
     q.by_time = time != NULL, q.raw = raw, q.out = out;
     size_t len = strlen(out);
     q.tensor = len > 12 && !strcmp(out + len - 12, ".safetensors");
     for (int i = 0; i < rest.n; i++)
         if ((rc = items_add(&in, rest.at[i], &err)) < 0) goto done;
     if (!q.tensor && (rc = dir_make(out, &err)) < 0) goto done;
-    for (int i = 0; i < in.n && !cli_stopped(NULL); i++) {
+    for (int i = 0; i < in.n; i++) {
+        if (cli_stopped(NULL)) {
+            rc = err_set(&err, JEPA_E_CANCELLED, "stopped after %d of %d inputs", i, in.n);
+            goto done;
+        }
         rc = one_input(&q, in.at[i].path, &err);
         if (rc == JEPA_E_INPUT) cli_warn(c, "%s", err.text), failed++;
         else if (rc < 0) goto done;
@@ -204,8 +213,14 @@ int cmd_frames(cli *c, int argc, char **argv) {
         if ((rc = st_write(out, o, 3, NULL, &err)) < 0) goto done;
     }
     rc = failed && failed == in.n ? err_set(&err, JEPA_E_IO, "none of the inputs could be read") : failed ? 1 : 0;
-    if (rc >= 0 && c->json) printf("{\"out\":\"%s\",\"clips\":%zu,\"files\":%d,\"failed\":%d}\n", out, s.n, written, failed);
-    else if (rc >= 0 && q.tensor) printf("%s: %zu clips of %d frames, %dx%d\n", out, s.n, n_frames, s.w, s.h);
+    if (rc >= 0 && c->json) {
+        json_writer w = {0};
+        jw_open(&w, NULL, '{');
+        jw_string(&w, "out", out), jw_int(&w, "clips", (int64_t)s.n), jw_int(&w, "files", written), jw_int(&w, "failed", failed);
+        jw_close(&w, '}');
+        if (!w.failed) printf("%s\n", w.text);
+        jw_free(&w);
+    } else if (rc >= 0 && q.tensor) printf("%s: %zu clips of %d frames, %dx%d\n", out, s.n, n_frames, s.w, s.h);
     else if (rc >= 0) printf("%s: %d pictures\n", out, written);
 done:
     free(s.data), free(s.index), free(s.seconds);

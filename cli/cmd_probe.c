@@ -1,6 +1,7 @@
 /* cmd_probe.c: jepa probe linear: how much a linear classifier reads out of frozen, mean-pooled features, beside the same on the untrained
  * network and on raw pixels. */
 #include "cli/model_args.h"
+#include "base/json.h"
 #include "train/train.h"
 
 #include <stdio.h>
@@ -145,10 +146,16 @@ int cmd_probe(cli *c, int argc, char **argv) {
         cli_progress_end(c);
         const char *name = strrchr(tests.at[t], '/');
         name = name ? name + 1 : tests.at[t];
-        if (c->json)
-            printf("{\"test\":\"%s\",\"classes\":%d,\"train_clips\":%lld,\"test_clips\":%lld,\"pretrained\":%.4f,\"untrained\":%.4f,\"pixels\":%.4f}\n", name, classes,
-                   (long long)s[0].n, (long long)s[1].n, acc[0], acc[1], acc[2]);
-        else if (no_baselines)
+        if (c->json) {
+            json_writer w = {0};
+            jw_open(&w, NULL, '{');
+            jw_string(&w, "test", name), jw_int(&w, "classes", classes), jw_int(&w, "train_clips", s[0].n), jw_int(&w, "test_clips", s[1].n);
+            jw_double(&w, "pretrained", acc[0]);
+            if (!no_baselines) jw_double(&w, "untrained", acc[1]), jw_double(&w, "pixels", acc[2]);
+            jw_close(&w, '}');
+            if (!w.failed) printf("%s\n", w.text);
+            jw_free(&w);
+        } else if (no_baselines)
             printf("%-16s %lld held-out clips, %d classes: accuracy %.3f (chance %.3f)\n", name, (long long)s[1].n, classes, acc[0], 1.0 / classes);
         else
             printf("%-16s %lld held-out clips, %d classes: pretrained %.3f, untrained %.3f, raw pixels %.3f (chance %.3f)\n", name, (long long)s[1].n, classes, acc[0],

@@ -1,5 +1,6 @@
 /* cmd_synth.c: jepa synth moving-digits --out DIR --clips N --seed S */
 #include "cli/cli.h"
+#include "base/json.h"
 #include "video/synth.h"
 #include "video/video.h"
 
@@ -117,8 +118,14 @@ int cmd_synth(cli *c, int argc, char **argv) {
         (rc = write_list(out, "direction.txt", &s, clips, 2, &err)) < 0)
         goto done;
     cli_progress_end(c);
-    if (c->json) printf("{\"out\":\"%s\",\"clips\":%lld}\n", out, (long long)clips);
-    else printf("%s: %lld clips, lists clips.txt, digit.txt, direction.txt\n", out, (long long)clips);
+    if (c->json) {
+        json_writer o = {0};
+        jw_open(&o, NULL, '{');
+        jw_string(&o, "out", out), jw_int(&o, "clips", clips);
+        jw_close(&o, '}');
+        if (!o.failed) printf("%s\n", o.text);
+        jw_free(&o);
+    } else printf("%s: %lld clips, lists clips.txt, digit.txt, direction.txt\n", out, (long long)clips);
 done:
     text_list_free(&rest);
     return cli_exit(c, rc, &err);

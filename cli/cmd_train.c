@@ -1,5 +1,6 @@
 /* cmd_train.c: jepa train CONFIG.yaml */
 #include "cli/cli.h"
+#include "base/json.h"
 #include "train/train.h"
 
 #include <stdio.h>
@@ -53,7 +54,14 @@ int cmd_train(cli *c, int argc, char **argv) {
     cli_line(c, "device: %s", dev_describe(d));
     const train_hooks h = {.stop = cli_stopped, .line = line, .ctx = c};
     rc = train_run(&cfg, d, &o, &h, &err);
-    if (rc == 0 && c->json) printf("{\"out\":\"%s\",\"complete\":true}\n", o.out_dir ? o.out_dir : cfg.folder);
+    if (rc == 0 && c->json && !o.dry_run) {
+        json_writer w = {0};
+        jw_open(&w, NULL, '{');
+        jw_string(&w, "out", o.out_dir ? o.out_dir : cfg.folder), jw_bool(&w, "complete", 1);
+        jw_close(&w, '}');
+        if (!w.failed) printf("%s\n", w.text);
+        jw_free(&w);
+    }
 done:
     dev_close(&d);
     if (have_cfg) train_cfg_free(&cfg);

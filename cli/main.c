@@ -42,7 +42,7 @@ static void help(FILE *f) {
                "            5 does not fit in memory · 6 training stopped itself · 7 a device failed · 130, 143 interrupted\n");
 }
 
-static double seconds(void) {
+double cli_clock(void) {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
@@ -59,9 +59,9 @@ void cli_progress(cli *c, const char *text) {
         fprintf(stderr, "\r%s\033[K", text);
         c->on_line = 1;
         fflush(stderr);
-    } else if (seconds() - c->last >= 10) {
+    } else if (cli_clock() - c->last >= 10) {
         fprintf(stderr, "%s\n", text);
-        c->last = seconds();
+        c->last = cli_clock();
     }
 }
 

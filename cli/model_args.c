@@ -21,6 +21,7 @@ void sampling_options(opt *t, model_args *a) {
         {"--clips", "K", "clips spread over each video; default 1", O_INT, &a->o.clips, 1, 100000, NULL},
         {"--every", "SECONDS", "a clip each so many seconds, while a whole one fits", O_DOUBLE, &a->o.every, 1e-3, 1e9, NULL},
         {"--crop", "N", "pixels a side; default: the model's", O_INT, &a->o.crop, 1, 8192, NULL},
+        {"--by-time", NULL, "frames by their times (variable frame rates) instead of by rate and number", O_FLAG, &a->by_time, 0, 0, NULL},
         {"--as-stored", NULL, "ignore rotation tags (default: upright)", O_FLAG, &a->as_stored, 0, 0, NULL},
         {"--reject-short", NULL, "a video shorter than a clip fails (default: its last frame is repeated)", O_FLAG, &a->reject_short, 0, 0, NULL},
     };
@@ -71,6 +72,7 @@ int model_args_open(cli *c, model_args *a, int untrained, jepa **m, clip_plan *p
     o.log = log_line, o.cancel = cli_stopped, o.ctx = c;
     if ((rc = jepa_open(m, a->model, &o, err)) < 0) return rc;
     if ((rc = plan_make(*m, &a->o, p, err)) < 0) jepa_close(m);
+    p->by_time = a->by_time;
     return rc;
 }
 

@@ -6,12 +6,12 @@
 
 typedef struct model_args {
     const char *model, *pool, *layers, *which, *positions;
-    int allow_partial, as_stored, reject_short;
+    int allow_partial, as_stored, reject_short, by_time;
     jepa_embed_options o;
     int layer[16];
 } model_args;
 
-enum { N_SAMPLING = 8, N_MODEL = 5 };
+enum { N_SAMPLING = 9, N_MODEL = 5 };
 void model_args_defaults(model_args *a);
 void sampling_options(opt *table, model_args *a);  /* N_SAMPLING entries: --frames … --as-stored */
 void model_options(opt *table, model_args *a);     /* N_MODEL entries: -m, --layers, --which, --positions, --allow-partial */

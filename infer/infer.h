@@ -74,6 +74,7 @@ typedef struct embed_job {
     void (*line)(void *ctx, const char *text);
     void *ctx;
     int64_t rows, failures, resumed; /* out: what was done */
+    int complete_already;        /* out: the file was there, whole and with these settings: nothing was done */
 } embed_job;
 int embed_run(embed_job *j, jepa_err *err);
 

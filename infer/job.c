@@ -45,9 +45,9 @@ static slot *claim(decoder *d) {
     pipe_ *p = d->pipe;
     pthread_mutex_lock(&p->lock);
     while (d->count == SLOTS && !p->quit) pthread_cond_wait(&d->freed, &p->lock);
-    int quit = p->quit;
+    slot *s = p->quit ? NULL : &d->ring[(d->head + d->count) % SLOTS];
     pthread_mutex_unlock(&p->lock);
-    return quit ? NULL : &d->ring[(d->head + d->count) % SLOTS];
+    return s;
 }
 static void hand_on(decoder *d) {
     pthread_mutex_lock(&d->pipe->lock);
@@ -180,7 +180,9 @@ static int one_item(embed_job *j, jepa_run *run, part *pt, pipe_ *pipe, batch *b
     decoder *d = &pipe->d[at % pipe->n_decoders];
     const item *it = &j->inputs->at[pipe->item[at]];
     size_t bytes = (size_t)p->frames * (size_t)p->clip.crop * (size_t)p->clip.crop * 3;
-    for (;;) {
+    for (int k = 0;; k++) {
+        if (k && j->stop && j->stop(j->ctx)) /* a long video: its rows are done again, those of the items before it are kept */
+            return err_set(err, JEPA_E_CANCELLED, "stopped in %s; the same command goes on after the item before it", it->path);
         pthread_mutex_lock(&pipe->lock);
         while (!d->count) pthread_cond_wait(&d->filled, &pipe->lock);
         slot *s = &d->ring[d->head];
@@ -239,7 +241,9 @@ static char *settings_text(const embed_job *j, const char *sha, uint64_t inputs)
     jw_string(&w, "layers", text);
     jw_string(&w, "positions", j->m->o.published_positions ? "published" : "grid");
     jw_string(&w, "out_type", j->store == T_F16 ? "f16" : "f32");
+    jw_bool(&w, "by_time", p->by_time);
     jw_bool(&w, "as_stored", p->as_stored);
+    jw_bool(&w, "reject_short", p->reject_short);
     snprintf(text, sizeof text, "%d/%d", j->shard, j->shards);
     jw_string(&w, "shard", text);
     snprintf(text, sizeof text, "%d items, %016llx", j->inputs->n, (unsigned long long)inputs);
@@ -260,19 +264,22 @@ int embed_run(embed_job *j, jepa_err *err) {
     int64_t n = 0, clips = 0, bytes = p->per_row * p->dim;
     uint64_t hash = 1469598103934665603u; /* FNV-1a over paths and labels: which list this is */
     j->rows = j->failures = j->resumed = 0;
+    j->complete_already = 0;
     if (j->shards < 1 || j->shard < 0 || j->shard >= j->shards) return err_set(err, JEPA_E_USE, "shard %d of %d", j->shard, j->shards);
-    for (int i = 0; i < j->inputs->n; i++)
+    for (int i = 0; i < j->inputs->n; i++) {
         for (const char *s = j->inputs->at[i].path;; s++) {
             hash = (hash ^ (unsigned char)*s) * 1099511628211u;
             if (!*s) break;
         }
+        for (int k = 0; k < 64; k += 8) hash = (hash ^ ((uint64_t)j->inputs->at[i].label >> k & 255)) * 1099511628211u;
+    }
     if ((rc = ck_sha256(j->m->c, sha, err)) < 0) return rc;
     if (!(settings = settings_text(j, sha, hash)) || !(todo = mem_alloc((size_t)j->inputs->n, sizeof *todo))) {
         rc = err_set(err, JEPA_E_MEMORY, "no memory for %d inputs", j->inputs->n);
         goto done;
     }
     if ((rc = emb_check(j->out, settings, err)) != 0) {
-        if (rc == 1 && j->line) j->line(j->ctx, "complete already: nothing to do");
+        j->complete_already = rc == 1;
         rc = rc == 1 ? 0 : rc;
         goto done;
     }

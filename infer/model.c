@@ -124,7 +124,7 @@ fail:
 }
 
 void jepa_close(jepa **mp) {
-    jepa *m = *mp;
+    jepa *m = mp ? *mp : NULL;
     if (!m) return;
     enc_close(&m->e);
     params_close(&m->p);
@@ -188,7 +188,7 @@ int jepa_session(jepa *m, jepa_run **out, jepa_err *err) {
 }
 
 void jepa_session_close(jepa_run **rp) {
-    jepa_run *r = *rp;
+    jepa_run *r = rp ? *rp : NULL;
     if (!r) return;
     enc_acts_close(&r->a);
     buf_free(&r->x);

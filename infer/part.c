@@ -137,11 +137,39 @@ static int resume(part *p, uint64_t file, const char *settings, jepa_err *err) {
     return 0;
 }
 
+/* A new file: magic and settings in one write. Into *whole what was (or would be) written: mem_free. */
+static int first_bytes(const part *p, const char *settings, unsigned char **whole, size_t *size, jepa_err *err) {
+    size_t n = strlen(settings) + 1;
+    head h = {K_SETTINGS, 0, sizeof p->floats + n};
+    *size = sizeof magic + sizeof h + (size_t)h.size;
+    if (!(*whole = mem_alloc(*size, 1))) return err_set(err, JEPA_E_MEMORY, "no memory for the settings");
+    unsigned char *b = *whole + sizeof magic + sizeof h;
+    memcpy(b, &p->floats, sizeof p->floats);
+    memcpy(b + sizeof p->floats, settings, n);
+    h.crc = (uint32_t)crc32_z(0, b, (size_t)h.size);
+    memcpy(*whole, magic, sizeof magic);
+    memcpy(*whole + sizeof magic, &h, sizeof h);
+    return 0;
+}
+
+/* 1: the file holds less than those bytes, and nothing else: its job was killed before it began. */
+static int torn_start(const part *p, uint64_t file, const unsigned char *whole, size_t size) {
+    unsigned char b[256];
+    if (file >= size) return 0;
+    for (size_t at = 0; at < file;) {
+        size_t n = file - at < sizeof b ? (size_t)file - at : sizeof b;
+        if (pread(p->fd, b, n, (off_t)at) != (ssize_t)n || memcmp(b, whole + at, n)) return 0;
+        at += n;
+    }
+    return 1;
+}
+
 int part_open(part **out, const char *path, const char *settings, int64_t floats, jepa_err *err) {
     *out = NULL;
     part *p = mem_alloc(1, sizeof *p);
     struct stat st;
     size_t n = strlen(settings) + 1;
+    unsigned char *whole = NULL;
     if (!p) return err_set(err, JEPA_E_MEMORY, "no memory");
     p->fd = -1;
     p->floats = floats;
@@ -159,23 +187,21 @@ int part_open(part **out, const char *path, const char *settings, int64_t floats
         rc = err_set_at(err, JEPA_E_IO, path, -1, "%s: another job is writing it", path);
         goto fail;
     }
-    if (st.st_size > 0) {
+    if ((rc = first_bytes(p, settings, &whole, &n, err)) < 0) goto fail;
+    if (!torn_start(p, (uint64_t)st.st_size, whole, n)) {
         if ((rc = resume(p, (uint64_t)st.st_size, settings, err)) < 0) goto fail;
     } else {
-        if ((rc = room(p, sizeof(head) + sizeof floats + n, err)) < 0) goto fail;
-        memcpy(p->buf + sizeof(head), &floats, sizeof floats);
-        memcpy(p->buf + sizeof(head) + sizeof floats, settings, n);
-        if (write_all(p->fd, magic, sizeof magic)) {
+        if (ftruncate(p->fd, 0) || lseek(p->fd, 0, SEEK_SET) < 0 || write_all(p->fd, whole, n)) {
             rc = failed(p, err, "written");
             goto fail;
         }
-        p->end = sizeof magic;
-        if ((rc = append(p, K_SETTINGS, sizeof floats + n, err)) < 0) goto fail;
-        p->first = p->end;
+        p->first = p->end = n;
     }
+    mem_free(whole);
     *out = p;
     return 0;
 fail:
+    mem_free(whole);
     part_close(&p);
     return rc;
 }

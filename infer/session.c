@@ -57,11 +57,18 @@ int plan_make(const jepa *m, const jepa_embed_options *given, clip_plan *p, jepa
     return 0;
 }
 
+static int too_short(vid *v, const clip_plan *p, double span, jepa_err *err) {
+    const vid_info *i = vid_get_info(v);
+    if (!p->reject_short || i->duration + 1e-9 >= span) return 0;
+    return err_set(err, JEPA_E_INPUT, "shorter than %d frames (%.3f s; a clip needs %.3f s)", p->frames, i->duration, span);
+}
+
 /* A window every `every` seconds while a whole one fits; the first always. */
 static int windows(vid *v, const clip_plan *p, clip_list *out, jepa_err *err) {
     const vid_info *i = vid_get_info(v);
     double rate = p->fps > 0 ? p->fps : i->fps > 0 ? i->fps / p->stride : 1, span = (p->frames - 1) / rate;
     double last = vid_time_of(v, i->frames - 1), count = last > span ? floor((last - span) / p->every + 1e-9) + 1 : 1;
+    if (too_short(v, p, span, err)) return JEPA_E_INPUT;
     if (count > 10000000) return err_set(err, JEPA_E_INPUT, "%.0f windows in one video; a larger --every is needed", count);
     size_t cells;
     out->n = (int)count;
@@ -90,7 +97,13 @@ int clips_of(vid *v, const clip_plan *p, clip_list *out, jepa_err *err) {
     if (size_mul((size_t)s.num_clips, (size_t)p->frames, &cells) || !(out->index = mem_alloc(cells, sizeof *out->index)))
         return err_set(err, JEPA_E_MEMORY, "no memory for %d clips", s.num_clips);
     out->n = s.num_clips;
-    if (p->by_time && !i->is_image) return sample_times(v, 0, p->fps, p->frames, out->index, err);
+    if (p->by_time && !i->is_image) {
+        double rate = p->fps > 0 ? p->fps : i->fps > 0 ? i->fps / p->stride : 1;
+        int rc = too_short(v, p, (p->frames - 1) / rate, err);
+        for (int k = 0; k < out->n && rc == 0; k++)
+            rc = sample_times(v, k * i->duration / out->n, rate, p->frames, out->index + (size_t)k * (size_t)p->frames, err);
+        return rc;
+    }
     return sample_frames(&s, i->frames, i->fps, NULL, NULL, out->index, &out->slow, err);
 }
 
@@ -151,10 +164,13 @@ static int make_room(jepa_run *r, const clip_plan *p, int64_t n, int64_t frames,
     int rc;
     if ((rc = enc_acts_open(&r->a, r->m->e, r->m->d, &r->shape, err)) < 0 || (rc = buf_new(&r->x, r->m->d, x, err)) < 0 ||
         (rc = buf_new(&r->tokens, r->m->d, t, err)) < 0)
-        return rc;
+        goto fail;
     for (; r->n_hidden < hidden; r->n_hidden++)
-        if ((rc = buf_new(&r->hidden[r->n_hidden], r->m->d, t, err)) < 0) return rc;
+        if ((rc = buf_new(&r->hidden[r->n_hidden], r->m->d, t, err)) < 0) goto fail;
     return 0;
+fail:
+    enc_acts_close(&r->a); /* what is half there must not look whole to the next call */
+    return rc;
 }
 
 /* rows [n,per_row,dim] from tokens [n,T·H·W,D], channels at `at` of dim */
@@ -214,6 +230,7 @@ static int embedding_new(jepa_embedding *out, const clip_plan *p, int64_t rows, 
 }
 
 void jepa_embedding_free(jepa_embedding *e) {
+    if (!e) return;
     mem_free(e->data);
     mem_free(e->start_seconds);
     mem_free(e->end_seconds);
@@ -279,10 +296,12 @@ int jepa_embed_frames(jepa_run *r, const jepa_frames *f, const jepa_embed_option
     clip_plan p;
     jepa_embed_options with;
     jepa_embed_options_defaults(&with);
-    if (o && o->size <= sizeof with) memcpy(&with, o, o->size);
+    if (o && (o->size < sizeof o->size || o->size > sizeof with))
+        return err_set(err, JEPA_E_USE, "jepa_embed_options.size is %zu; call jepa_embed_options_defaults first", o->size);
+    if (o) memcpy(&with, o, o->size);
     int t = r->m->ec.tubelet_size;
     with.frames = (f->count + t - 1) / t * t;
-    with.size = o ? o->size : sizeof with;
+    with.size = sizeof with;
     int rc = plan_make(r->m, &with, &p, err);
     if (rc < 0) return rc;
     size_t frame = (size_t)f->width * (size_t)f->height * 3;
