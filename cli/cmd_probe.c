@@ -38,6 +38,22 @@ static void shrink(const uint8_t *clip, int frames, int crop, float *out) {
 
 typedef struct clip_cache { uint8_t *clip; int64_t n; } clip_cache; /* prepared clips, so that a second model does not decode again */
 
+enum { TOGETHER = 32 };
+typedef struct decoding { const clip_plan *p; const item *from; uint8_t *clip; size_t bytes; int rc[TOGETHER]; jepa_err err[TOGETHER]; } decoding;
+
+static void decode_one(void *ctx, int64_t i) {
+    decoding *d = ctx;
+    vid *v = NULL;
+    clip_list l = {0};
+    double start, end;
+    int rc = vid_open(&v, d->from[i].path, NULL, &d->err[i]);
+    if (rc == 0 && (rc = clips_of(v, d->p, &l, &d->err[i])) == 0) rc = clip_load(v, d->p, &l, 0, d->clip + (size_t)i * d->bytes, &start, &end, &d->err[i]);
+    mem_free(l.index);
+    vid_close(&v);
+    d->rc[i] = rc;
+}
+
+/* Features of every clip of the list (and, the first time, its pixels and label). */
 static int fill(cli *c, jepa_run *run, const clip_plan *p, set *s, clip_cache *cache, jepa_err *err) {
     size_t bytes = (size_t)p->frames * (size_t)p->clip.crop * (size_t)p->clip.crop * 3;
     int k = p->clip.crop / 4, rc = 0;
@@ -47,29 +63,31 @@ static int fill(cli *c, jepa_run *run, const clip_plan *p, set *s, clip_cache *c
         (!s->pixels && s->n_pixels <= 8192 && !(s->pixels = mem_alloc((size_t)s->n, (size_t)s->n_pixels * sizeof *s->pixels))) ||
         (!cache->clip && !(cache->clip = mem_alloc((size_t)s->n, bytes))))
         return err_set(err, JEPA_E_MEMORY, "no memory for %lld clips", (long long)s->n);
-    for (int64_t i = 0; i < s->n && rc == 0; i++) {
-        const item *it = &s->list->at[i];
+    for (int64_t i = 0; i < s->n; i += TOGETHER) {
+        int64_t n = s->n - i < TOGETHER ? s->n - i : TOGETHER;
         uint8_t *clip = cache->clip + (size_t)i * bytes;
         if (i >= cache->n) {
-            vid *v = NULL;
-            clip_list l = {0};
-            double start, end;
-            if (it->label < 0) rc = err_set(err, JEPA_E_MODEL, "%s (line %d): no label; a probe needs one for each clip", it->path, it->line);
-            else if ((rc = vid_open(&v, it->path, NULL, err)) == 0 && (rc = clips_of(v, p, &l, err)) == 0) rc = clip_load(v, p, &l, 0, clip, &start, &end, err);
-            mem_free(l.index);
-            vid_close(&v);
-            if (rc < 0) break;
-            s->y[i] = it->label;
-            if (s->pixels) shrink(clip, p->frames, p->clip.crop, s->pixels + i * s->n_pixels);
-            cache->n = i + 1;
+            decoding d = {.p = p, .from = &s->list->at[i], .clip = clip, .bytes = bytes};
+            pool_for(c->threads ? c->threads : pool_cores(), n, decode_one, &d);
+            for (int64_t j = 0; j < n; j++) {
+                const item *it = &s->list->at[i + j];
+                if (it->label < 0) return err_set(err, JEPA_E_MODEL, "%s (line %d): no label; a probe needs one for each clip", it->path, it->line);
+                if (d.rc[j] < 0) {
+                    if (err) *err = d.err[j];
+                    return d.rc[j];
+                }
+                s->y[i + j] = it->label;
+                if (s->pixels) shrink(clip + (size_t)j * bytes, p->frames, p->clip.crop, s->pixels + (i + j) * s->n_pixels);
+            }
+            cache->n = i + n;
         }
-        rc = run_encode(run, p, clip, T_U8, 1, p->frames, p->clip.crop, p->clip.crop, s->x + i * s->d, err);
+        if ((rc = run_encode(run, p, clip, T_U8, n, p->frames, p->clip.crop, p->clip.crop, s->x + i * s->d, err)) < 0) return rc;
         char text[80];
-        snprintf(text, sizeof text, "%lld/%lld clips", (long long)i + 1, (long long)s->n);
+        snprintf(text, sizeof text, "%lld/%lld clips", (long long)(i + n), (long long)s->n);
         cli_progress(c, text);
-        if (cli_stopped(NULL)) rc = err_set(err, JEPA_E_CANCELLED, "stopped");
+        if (cli_stopped(NULL)) return err_set(err, JEPA_E_CANCELLED, "stopped");
     }
-    return rc;
+    return 0;
 }
 
 static int classes_of(const set *s) {

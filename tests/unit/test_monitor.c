@@ -81,6 +81,17 @@ static void a_probe_learns_what_is_linear(void **s) {
     for (int i = 0; i < N + T; i++) y[i] = rng_below(&r, K);
     assert_int_equal(ridge_probe(x, y, N, x + N * D, y + N, T, D, K, &acc, &l, &e), 0);
     assert_true(acc < 0.25 + 5 * sqrt(0.25 * 0.75 / T)); /* labels that mean nothing: chance, five standard errors */
+    /* more features than rows: the same probe in its other form must still learn */
+    enum { FEW = 60, WIDE = 150, MORE = 100 };
+    float *wide = malloc(sizeof *wide * (FEW + MORE) * WIDE);
+    assert_non_null(wide);
+    for (int i = 0; i < FEW + MORE; i++) {
+        y[i] = rng_below(&r, K);
+        for (int c = 0; c < WIDE; c++) wide[i * WIDE + c] = (float)(rng_normal(&r) * 0.5 + (c % K == y[i] ? 1 : 0));
+    }
+    assert_int_equal(ridge_probe(wide, y, FEW, wide + FEW * WIDE, y + FEW, MORE, WIDE, K, &acc, &l, &e), 0);
+    assert_true(acc > 0.9); /* some 37 channels, two deviations each */
+    free(wide);
     y[3] = 4;
     assert_int_equal(ridge_probe(x, y, N, x + N * D, y + N, T, D, K, &acc, &l, &e), JEPA_E_USE);
     free(x);
