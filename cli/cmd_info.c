@@ -76,9 +76,10 @@ static int info_video(const char *path, json_writer *w, jepa_err *err) {
     return 0;
 }
 
+/* "/path" is a data set, "@pool" an attribute: neither can be taken for a key of ours */
 static int h5_line(void *ctx, int attribute, const char *what, const char *text) {
     char key[600];
-    snprintf(key, sizeof key, "%s%s", attribute ? "@" : "", what);
+    snprintf(key, sizeof key, "%c%s", attribute ? '@' : '/', what);
     jw_string(ctx, key, text);
     return 0;
 }
@@ -126,7 +127,8 @@ int cmd_info(cli *c, int argc, char **argv) {
             last = bad;
             if (++failed < rest.n) cli_warn(c, "%s", err.text);
         } else if (c->json) printf("%s\n", w.failed ? "{}" : w.text);
-        else if (!w.failed && json_parse(&j, w.text, w.size, rest.at[i], &err) == 0) print_text(rest.at[i], j);
+        else if (w.failed || (bad = json_parse(&j, w.text, w.size, rest.at[i], &err)) < 0) last = bad < 0 ? bad : JEPA_E_MEMORY, failed++, cli_warn(c, "%s: %s", rest.at[i], err.text);
+        else print_text(rest.at[i], j);
         json_close(&j);
         jw_free(&w);
     }
