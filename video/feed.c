@@ -220,16 +220,18 @@ static int check(const feed_cfg *c, const items *l, jepa_err *err) {
     if (c->first_step < 0) return err_set(err, JEPA_E_USE, "first step %lld is negative", (long long)c->first_step);
     if (!(c->max_bad >= 0 && c->max_bad <= 1)) return err_set(err, JEPA_E_USE, "share of bad items %g must lie in 0 to 1", c->max_bad);
     if (!c->get != !c->put) return err_set(err, JEPA_E_USE, "memory callbacks come in pairs");
-    if (!c->eval && (!(c->scale[0] > 0 && c->scale[1] >= c->scale[0] && c->scale[1] < 1e6) || !(c->ratio[0] > 0 && c->ratio[1] >= c->ratio[0] && c->ratio[1] < 1e6)))
-        return err_set(err, JEPA_E_USE, "crop scale %g to %g or aspect ratio %g to %g is no range of positive numbers", c->scale[0], c->scale[1], c->ratio[0],
-                       c->ratio[1]);
+    if (!c->eval && (!(c->scale[0] > 0 && c->scale[1] >= c->scale[0] && c->scale[1] < 1e6) ||
+                     !(c->ratio[0] > 0 && c->ratio[1] >= c->ratio[0] && c->ratio[1] < 1e6)))
+        return err_set(err, JEPA_E_USE, "crop scale %g to %g or aspect ratio %g to %g is no range of positive numbers", c->scale[0],
+                       c->scale[1], c->ratio[0], c->ratio[1]);
     return 0;
 }
 
 static int copy_list(feed *f, const items *l, jepa_err *err) {
     f->list.at = mem_alloc((size_t)l->n, sizeof *f->list.at);
     f->known = mem_alloc((size_t)l->n, sizeof *f->known);
-    if (!f->list.at || !f->known || feed_count_open(&f->count, l->n)) return err_set(err, JEPA_E_MEMORY, "no memory for a list of %d items", l->n);
+    if (!f->list.at || !f->known || feed_count_open(&f->count, l->n))
+        return err_set(err, JEPA_E_MEMORY, "no memory for a list of %d items", l->n);
     f->list.cap = l->n;
     for (; f->list.n < l->n; f->list.n++) {
         item *to = &f->list.at[f->list.n];
@@ -250,7 +252,8 @@ static int copy_weights(feed *f, const double *weight, jepa_err *err) {
     f->sum = mem_alloc((size_t)f->list.n, sizeof *f->sum);
     if (!f->sum) return err_set(err, JEPA_E_MEMORY, "no memory for %d weights", f->list.n);
     for (int i = 0; i < f->list.n; i++) {
-        if (!(weight[i] >= 0) || !isfinite(weight[i])) return err_set(err, JEPA_E_USE, "weight %g of item %d: not negative and finite", weight[i], i);
+        if (!(weight[i] >= 0) || !isfinite(weight[i]))
+            return err_set(err, JEPA_E_USE, "weight %g of item %d: not negative and finite", weight[i], i);
         f->sum[i] = sum += weight[i];
     }
     return sum > 0 && isfinite(sum) ? 0 : err_set(err, JEPA_E_USE, "the weights add up to %g", sum);
@@ -276,7 +279,8 @@ int feed_open(feed **out, const feed_cfg *c, const items *list, jepa_err *err) {
     f->c = *c;
     if (c->eval) f->c.sample.random = 0;
     size_t bytes = (size_t)c->crop * (size_t)c->crop * 3; /* at most 2^28 */
-    if (size_mul(bytes, (size_t)c->sample.frames, &f->clip_bytes) || size_mul(f->clip_bytes, (size_t)c->batch, &bytes) || bytes > PTRDIFF_MAX) {
+    if (size_mul(bytes, (size_t)c->sample.frames, &f->clip_bytes) || size_mul(f->clip_bytes, (size_t)c->batch, &bytes) ||
+        bytes > PTRDIFF_MAX) {
         rc = err_set(err, JEPA_E_MEMORY, "a batch of %d clips of %d frames cannot exist", c->batch, c->sample.frames);
         goto fail;
     }
@@ -295,7 +299,8 @@ int feed_open(feed **out, const feed_cfg *c, const items *list, jepa_err *err) {
     for (int i = 0; i < c->queue_batches; i++) {
         slot *s = slot_open(f);
         if (!s) {
-            rc = err_set(err, JEPA_E_MEMORY, "no memory for %d batches of clips (%.1f MiB each)", c->queue_batches, (double)bytes / 1048576);
+            rc = err_set(err, JEPA_E_MEMORY, "no memory for %d batches of clips (%.1f MiB each)", c->queue_batches,
+                         (double)bytes / 1048576);
             goto fail;
         }
         s->next = f->idle;

@@ -6,7 +6,8 @@
  *     feed_release(f, &b);
  *
  * Sample i of step s is item order(epoch)[…]; its frames, crop and flip are keyed by (seed, step, sample). An item that cannot be
- * read is counted by reason and replaced by the next of the permuted order (deterministic); beyond max_bad the feed stops with JEPA_E_STOPPED.
+ * read is counted by reason and replaced by the next of the permuted order (deterministic); beyond max_bad the feed stops with
+ * JEPA_E_STOPPED.
  * An epoch is the whole batches of one permutation: with 10 items and batches of 4, two steps. Fewer items than a batch: they repeat in it.
  * One thread calls feed_next, feed_release, feed_state, feed_restore and feed_report; several batches may be held at a time. */
 #ifndef JEPA_FEED_H
@@ -19,9 +20,10 @@ typedef struct feed_cfg {
     double scale[2], ratio[2]; int flip;         /* random resized crop; flip: probability one half when 1 */
     int eval;                                    /* 1: evaluation transform, no randomness */
     uint64_t seed; int64_t first_step;
-    double max_bad;                              /* share of the items that may be bad, default 0.01; at least one item may always be bad, never all */
+    double max_bad;                              /* share of the items that may be bad, default 0.01; at least one always may, never all */
     const double *weight;                        /* [n items] sampling weights (copied), or NULL: permuted epochs */
-    void *(*get)(void *ctx, size_t bytes); void (*put)(void *ctx, void *p, size_t bytes); void *mem_ctx; /* memory for clips, on the caller's thread; NULL: mem_alloc */
+    void *(*get)(void *ctx, size_t bytes); void (*put)(void *ctx, void *p, size_t bytes); /* memory for clips, asked for on the */
+    void *mem_ctx;                               /* caller's thread; NULL: mem_alloc */
 } feed_cfg;
 void feed_cfg_defaults(feed_cfg *c);
 /* count: items that cannot be used for this reason; or, for the two reasons that begin with "clip", clips used all the same:

@@ -76,8 +76,8 @@ static int stopped(const feed *f, jepa_err *err) {
     const item *first = &f->list.at[c->item[0]];
     char where[32] = "";
     if (first->line) snprintf(where, sizeof where, " (line %d)", first->line);
-    return err_set_at(err, JEPA_E_STOPPED, first->path, -1, "too many items cannot be used: %lld of %d (%lld borne): %s; first %.140s%s", (long long)c->n_bad,
-                      f->list.n, (long long)f->allowed, why, first->path, where);
+    return err_set_at(err, JEPA_E_STOPPED, first->path, -1, "too many items cannot be used: %lld of %d (%lld borne): %s; first %.140s%s",
+                      (long long)c->n_bad, f->list.n, (long long)f->allowed, why, first->path, where);
 }
 
 int feed_count_batch(feed *f, slot *s, jepa_err *err) {
@@ -179,7 +179,8 @@ static int put_back(feed *f, const json *j, jepa_err *err) {
     if (!c.bad) return err_set(err, JEPA_E_MEMORY, "no memory for the feed's counters");
     if (!whole(json_get(j, "items"), 1, INT32_MAX, &n) || !whole(json_get(j, "replaced"), 0, 9e15, &c.replaced)) rc = wrong(err);
     else if (n != f->list.n)
-        rc = err_set(err, JEPA_E_MODEL, "the run was saved with a list of %lld items, this one has %d: the order of the data would be another", (long long)n,
+        rc = err_set(err, JEPA_E_MODEL,
+                     "the run was saved with a list of %lld items, this one has %d: the order of the data would be another", (long long)n,
                      f->list.n);
     for (const json *r = json_first(json_get(j, "reasons")); !rc && r; r = json_next(r)) {
         const char *word = json_string(json_get(r, "reason"), "");

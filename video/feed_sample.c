@@ -1,6 +1,7 @@
 /* feed_sample.c: one sample of a batch: which item, which frames, which crop; and the next item where one cannot be read.
  *
- * Everything here is a function of (seed, step, sample) and the files: no result depends on which thread works, or on what it did before. */
+ * Everything here is a function of (seed, step, sample) and the files: no result depends on which thread works, or on what it did
+ * before. */
 #include "video/feed_work.h"
 
 #include <ctype.h>
@@ -96,7 +97,8 @@ static int transform(const feed *f, int64_t step, int i, int height, int width, 
     rng r = rng_key(f->c.seed, (uint64_t)step, (uint32_t)i, RNG_CROP);
     crop_draw d = {draw_uniform, draw_integer, &r};
     t->mode = CLIP_TRAIN;
-    if (crop_box(height, width, f->c.scale, f->c.ratio, &d, t->box)) return err_set(err, JEPA_E_USE, "crop scale or aspect ratio out of range");
+    if (crop_box(height, width, f->c.scale, f->c.ratio, &d, t->box))
+        return err_set(err, JEPA_E_USE, "crop scale or aspect ratio out of range");
     t->flip = f->c.flip && rng_unit(&r) < 0.5;
     return 0;
 }
@@ -128,7 +130,8 @@ static int frames_of(const feed *f, worker *w, vid *v, const clip_cfg *t, int64_
 }
 
 /* An item → out. *always: it would fail with any draw. */
-static int load(const feed *f, worker *w, int32_t which, int64_t step, int i, uint8_t *out, feed_notes *warnings, int *always, jepa_err *err) {
+static int load(const feed *f, worker *w, int32_t which, int64_t step, int i, uint8_t *out, feed_notes *warnings, int *always,
+                jepa_err *err) {
     vid *v = NULL;
     clip_cfg t;
     int rc, slow = 0, cut;

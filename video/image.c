@@ -96,7 +96,8 @@ int image_parse(image *out, const uint8_t *data, size_t size, const char *file, 
     mem_free(clean);
     if (rc == JEPA_E_MEMORY) return err_set(err, rc, "%s: no memory for a %dx%d picture", file, f.width, f.height);
     if (rc) return err_set_at(err, rc, file, -1, "%s: damaged %s: %s", file, name, why);
-    if (out->width != f.width || out->height != f.height) rc = err_set_at(err, JEPA_E_INPUT, file, -1, "%s: damaged %s: two sizes", file, name);
+    if (out->width != f.width || out->height != f.height)
+        rc = err_set_at(err, JEPA_E_INPUT, file, -1, "%s: damaged %s: two sizes", file, name);
     if (!rc && !as_stored) rc = turn(out, f.orientation, file, err);
     if (rc) {
         mem_free(out->rgb);

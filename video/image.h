@@ -22,7 +22,7 @@ int image_parse(image *out, const uint8_t *data, size_t size, const char *file, 
 /* Markers, tables and frame header in range, and the entropy-coded data walked to the end of every scan: what passes decodes without
  * running out of bits and without overflow. */
 int jpeg_check(const uint8_t *data, size_t size, image_facts *out, const char *file, jepa_err *err);
-/* Chunks and their checksums checked; *clean (mem_free): the same image of IHDR, full PLTE, one IDAT, IEND only; transparency is dropped. */
+/* Chunks and their checksums checked; *clean (mem_free): the same image of IHDR, full PLTE, one IDAT, IEND only, without transparency. */
 int png_repack(const uint8_t *data, size_t size, image_facts *out, uint8_t **clean, size_t *clean_size, const char *file, jepa_err *err);
 int bmp_check(const uint8_t *data, size_t size, image_facts *out, const char *file, jepa_err *err);
 uint32_t png_crc(const uint8_t *data, size_t size);

@@ -9,7 +9,8 @@
 
 enum { MOST_SCANS = 100 }; /* a progressive file needs about ten; thousands of empty ones would keep a decoder busy for hours */
 
-typedef struct table { int there; int32_t most[18]; int32_t delta[17]; uint8_t value[256]; uint16_t fast[512]; } table; /* fast: length<<8 | value */
+/* A Huffman code. fast: by the next nine bits, length<<8 | value */
+typedef struct table { int there; int32_t most[18], delta[17]; uint8_t value[256]; uint16_t fast[512]; } table;
 
 typedef struct part { /* one colour component */
     int id, h, v, quant, dc_table, ac_table, seen, dc;
@@ -152,8 +153,8 @@ static int frame_segment(jpeg *j, const uint8_t *s, size_t n, int marker) {
     if (parts != 1 && parts != 3 && parts != 4) return refuse(j, "number of components");
     if (n != 6 + 3 * (size_t)parts) return bad(j, "frame header length");
     if (w * h > IMAGE_MOST_PIXELS)
-        return err_set_at(j->err, JEPA_E_INPUT, j->file, -1, "%s: %lldx%lld pixels, more than %d million", j->file, (long long)w, (long long)h,
-                          IMAGE_MOST_PIXELS / 1000000);
+        return err_set_at(j->err, JEPA_E_INPUT, j->file, -1, "%s: %lldx%lld pixels, more than %d million", j->file, (long long)w,
+                          (long long)h, IMAGE_MOST_PIXELS / 1000000);
     j->out->width = (int)w, j->out->height = (int)h;
     j->parts = parts;
     j->progressive = marker == 0xc2;
@@ -284,7 +285,8 @@ static void restart(jpeg *j) {
 }
 
 static const char *scan_data(jpeg *j, const scan *s) {
-    int single = s->parts == 1, nx = single ? s->c[0]->wide : j->mcu_x, ny = single ? s->c[0]->high : j->mcu_y, next = 0, left = j->interval;
+    int single = s->parts == 1, nx = single ? s->c[0]->wide : j->mcu_x, ny = single ? s->c[0]->high : j->mcu_y, next = 0,
+        left = j->interval;
     restart(j);
     for (int y = 0; y < ny; y++)
         for (int x = 0; x < nx; x++) {
@@ -318,7 +320,8 @@ static int scan_segment(jpeg *j, const uint8_t *p, size_t n) {
     if (!j->progressive) {
         if (s.from || s.high || s.low) return bad(j, "scan header");
         s.to = 63;
-    } else if (s.from > s.to || s.to > 63 || s.low > 13 || (s.high && s.high != s.low + 1) || (!s.from && s.to) || (s.from && s.parts > 1)) {
+    } else if (s.from > s.to || s.to > 63 || s.low > 13 || (s.high && s.high != s.low + 1) || (!s.from && s.to) ||
+               (s.from && s.parts > 1)) {
         return bad(j, "progressive scan header");
     }
     int blocks = 0;
@@ -370,7 +373,8 @@ int exif_orientation(const uint8_t *t, size_t n) {
 }
 
 static void app_segment(jpeg *j, int marker, const uint8_t *s, size_t n) {
-    if (marker == 0xe1 && n > 14 && !memcmp(s, "Exif\0", 6) && j->out->orientation == 1) j->out->orientation = exif_orientation(s + 6, n - 6);
+    if (marker == 0xe1 && n > 14 && !memcmp(s, "Exif\0", 6) && j->out->orientation == 1)
+        j->out->orientation = exif_orientation(s + 6, n - 6);
     if (marker == 0xee && n >= 12 && !memcmp(s, "Adobe", 6)) j->adobe = s[11];
 }
 

@@ -32,7 +32,8 @@ static int too_large(const char *file, jepa_err *err, long long w, long long h) 
 
 /* Bytes after decompression: rows with their filter byte, of seven passes where interlaced. */
 static uint64_t png_raw(uint64_t w, uint64_t h, int bits, int interlaced) {
-    static const uint8_t from[7][2] = {{0, 0}, {4, 0}, {0, 4}, {2, 0}, {0, 2}, {1, 0}, {0, 1}}, step[7][2] = {{8, 8}, {8, 8}, {4, 8}, {4, 4}, {2, 4}, {2, 2}, {1, 2}};
+    static const uint8_t from[7][2] = {{0, 0}, {4, 0}, {0, 4}, {2, 0}, {0, 2}, {1, 0}, {0, 1}},
+                         step[7][2] = {{8, 8}, {8, 8}, {4, 8}, {4, 4}, {2, 4}, {2, 2}, {1, 2}};
     if (!interlaced) return h * (1 + (w * (uint64_t)bits + 7) / 8);
     uint64_t sum = 0;
     for (int i = 0; i < 7; i++) {
@@ -89,7 +90,8 @@ int png_repack(const uint8_t *data, size_t size, image_facts *out, uint8_t **cle
             } else {
                 if (png_crc(type, n + 4) != be32(p + n)) return bad("PNG", file, at, err, "checksum");
                 if (!memcmp(type, "CgBI", 4))
-                    return err_set_at(err, JEPA_E_INPUT, file, -1, "%s: format not read: Apple's private PNG (convert it to PNG or JPEG)", file);
+                    return err_set_at(err, JEPA_E_INPUT, file, -1, "%s: format not read: Apple's private PNG (convert it to PNG or JPEG)",
+                                      file);
                 if (!header && memcmp(type, "IHDR", 4)) return bad("PNG", file, at, err, "no header first");
                 if (!memcmp(type, "IHDR", 4)) {
                     if (header) return bad("PNG", file, at, err, "second header");
@@ -153,7 +155,8 @@ int bmp_check(const uint8_t *d, size_t size, image_facts *out, const char *file,
         return err_set_at(err, JEPA_E_INPUT, file, -1, "%s: format not read: run-length packed BMP (convert it to PNG or JPEG)", file);
     if (w < 1 || rows < 1) return bad("BMP", file, 18, err, "width or height");
     if (w > IMAGE_MOST_SIDE || rows > IMAGE_MOST_SIDE || w * rows > IMAGE_MOST_PIXELS) return too_large(file, err, w, rows);
-    if (depth != 1 && depth != 4 && depth != 8 && depth != 16 && depth != 24 && depth != 32) return bad("BMP", file, 28, err, "bits a pixel");
+    if (depth != 1 && depth != 4 && depth != 8 && depth != 16 && depth != 24 && depth != 32)
+        return bad("BMP", file, 28, err, "bits a pixel");
     if (packing != 0 && (packing != 3 || depth < 16 || depth == 24)) return bad("BMP", file, 30, err, "packing");
     size_t line = ((size_t)w * (size_t)depth + 7) / 8, stride = (line + 3) / 4 * 4;
     if (stride * ((size_t)rows - 1) + line > size - offset) return bad("BMP", file, size, err, "cut short");

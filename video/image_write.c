@@ -20,7 +20,8 @@ int image_write_png(const char *path, const uint8_t *rgb, int width, int height,
     c->time_base = (AVRational){1, 1};
     c->thread_count = 1;
     if (av_frame_get_buffer(f, 0) < 0 || avcodec_open2(c, codec, NULL) < 0) goto done;
-    for (int y = 0; y < height; y++) memcpy(f->data[0] + (ptrdiff_t)y * f->linesize[0], rgb + (size_t)y * (size_t)width * 3, (size_t)width * 3);
+    for (int y = 0; y < height; y++)
+        memcpy(f->data[0] + (ptrdiff_t)y * f->linesize[0], rgb + (size_t)y * (size_t)width * 3, (size_t)width * 3);
     if (avcodec_send_frame(c, f) < 0 || avcodec_send_frame(c, NULL) < 0 || avcodec_receive_packet(c, p) < 0) goto done;
     if (err) *err = (jepa_err){0};
     rc = file_write_atomic(path, p->data, (size_t)p->size, err);

@@ -173,7 +173,8 @@ int items_parse(items *l, const char *text, size_t size, const char *list_path, 
     for (int line = 1; at < size; line++) {
         const char *s = text + at, *end = memchr(s, '\n', size - at);
         size_t n = end ? (size_t)(end - s) : size - at;
-        if (memchr(s, 0, n)) return err_set_at(err, JEPA_E_INPUT, name, (int64_t)at, "%s: line %d holds a NUL byte: not a list of files", name, line);
+        if (memchr(s, 0, n))
+            return err_set_at(err, JEPA_E_INPUT, name, (int64_t)at, "%s: line %d holds a NUL byte: not a list of files", name, line);
         if (n > MOST_LINE)
             return err_set_at(err, JEPA_E_INPUT, name, (int64_t)at, "%s: line %d is %zu bytes long: not a list of files", name, line, n);
         int rc = parse_line(l, s, n, line, l->n_lists - 1, name, folder_n, err);
@@ -194,8 +195,9 @@ static int ends_with(const char *s, const char *const *endings) {
 
 /* By name here, not by content: opening each file of a large tree would take minutes. Image formats that are not read are listed too,
  * so that they fail by name instead of vanishing. */
-static const char *const media[] = {"mp4", "m4v", "mov", "mkv", "webm", "avi", "mpg", "mpeg", "ts", "mts", "m2ts", "vob", "flv", "wmv", "asf", "3gp", "ogv",
-                                    "ogg", "jpg", "jpeg", "jpe", "jfif", "png", "bmp", "gif", "webp", "tif", "tiff", "heic", "heif", "avif", "jxl", "jp2", NULL};
+static const char *const media[] = {"mp4", "m4v",  "mov", "mkv",  "webm", "avi",  "mpg",  "mpeg", "ts",  "mts",  "m2ts", "vob",
+                                    "flv", "wmv",  "asf", "3gp",  "ogv",  "ogg",  "jpg",  "jpeg", "jpe", "jfif", "png",  "bmp",
+                                    "gif", "webp", "tif", "tiff", "heic", "heif", "avif", "jxl",  "jp2", NULL};
 
 typedef struct place { dev_t dev; ino_t ino; } place;
 typedef struct walk { items *l; place *seen; int n, cap; jepa_err *err; } walk;
@@ -257,7 +259,8 @@ static int add_folder(items *l, const char *folder, jepa_err *err) {
     int rc = enter(&w, folder, 0);
     mem_free(w.seen);
     if (!rc && l->n == before)
-        rc = err_set_at(err, JEPA_E_INPUT, folder, -1, "%s: no file in this folder has a video's or image's ending (.mp4, .mkv, .jpg, …)", folder);
+        rc = err_set_at(err, JEPA_E_INPUT, folder, -1, "%s: no file in this folder has a video's or image's ending (.mp4, .mkv, .jpg, …)",
+                        folder);
     if (!rc) qsort(l->at + before, (size_t)(l->n - before), sizeof *l->at, compare);
     return rc;
 }
@@ -269,7 +272,8 @@ int items_add(items *l, const char *input, jepa_err *err) {
     int standard = !strcmp(input, "-");
     if (!standard && stat(input, &st) == 0 && S_ISDIR(st.st_mode)) return add_folder(l, input, err);
     if (ends_with(input, arrays))
-        return err_set_at(err, JEPA_E_INPUT, input, -1, "%s: lists in NumPy files are not read; write one path and label a line into a .txt", input);
+        return err_set_at(err, JEPA_E_INPUT, input, -1,
+                          "%s: lists in NumPy files are not read; write one path and label a line into a .txt", input);
     if (!standard && !ends_with(input, lists)) return append(l, copy(input, strlen(input)), -1, 0, -1, err);
     char *text;
     size_t size;

@@ -22,7 +22,8 @@ static int three(const json *j, const char *file, const char *key, double low, d
     const json *e = json_is_array(v) ? json_first(v) : v;
     for (int i = 0; i < 3; i++) {
         double d = json_number(e, NAN);
-        if (!(d >= low && d <= high)) return err_set_at(err, JEPA_E_MODEL, file, -1, "%s: %s: numbers from %g to %g expected", file, key, low, high);
+        if (!(d >= low && d <= high))
+            return err_set_at(err, JEPA_E_MODEL, file, -1, "%s: %s: numbers from %g to %g expected", file, key, low, high);
         out[i] = (float)d;
         if (json_is_array(v)) e = json_next(e);
     }
@@ -57,14 +58,15 @@ static int read_json(clip_cfg *out, const json *j, const char *f, jepa_err *err)
     c.mode = CLIP_EVAL_HF;
     c.short_side = (int)size;
     if (size < crop)
-        return err_set_at(err, JEPA_E_MODEL, f, -1, "%s: size %lld is smaller than crop_size %lld: padding is not supported", f, (long long)size,
-                          (long long)crop);
+        return err_set_at(err, JEPA_E_MODEL, f, -1, "%s: size %lld is smaller than crop_size %lld: padding is not supported", f,
+                          (long long)size, (long long)crop);
     static const char *const needed[] = {"do_resize", "do_center_crop", "do_rescale"};
     for (int i = 0; i < 3; i++)
         if (!flag(j, needed[i], 1)) return err_set_at(err, JEPA_E_MODEL, f, -1, "%s: %s false is not supported", f, needed[i]);
     if (flag(j, "do_pad", 0)) return err_set_at(err, JEPA_E_MODEL, f, -1, "%s: do_pad true is not supported", f);
     double factor = json_number(json_get(j, "rescale_factor"), 1 / 255.0), resample = json_number(json_get(j, "resample"), 2);
-    if (fabs(factor * 255 - 1) > 1e-6) return err_set_at(err, JEPA_E_MODEL, f, -1, "%s: rescale_factor %g: only 1/255 is supported", f, factor);
+    if (fabs(factor * 255 - 1) > 1e-6)
+        return err_set_at(err, JEPA_E_MODEL, f, -1, "%s: rescale_factor %g: only 1/255 is supported", f, factor);
     if (resample != 2) return err_set_at(err, JEPA_E_MODEL, f, -1, "%s: resample %g: only 2 (bilinear) is supported", f, resample);
     if ((rc = three(j, f, "image_mean", -10, 10, c.mean, err)) != 0) return rc;
     if ((rc = three(j, f, "image_std", 1e-6, 1e6, c.std, err)) != 0) return rc;

@@ -39,8 +39,8 @@ static int plan(resize_plan *p, const clip_cfg *c, int height, int width, int bo
     case CLIP_PIL:
         memcpy(box, c->box, sizeof c->box);
         if (box[0] < 0 || box[1] < 0 || box[2] < 1 || box[3] < 1 || box[0] > height - box[2] || box[1] > width - box[3])
-            return err_set(err, JEPA_E_USE, "crop box %d,%d %dx%d does not lie inside a frame of %dx%d", box[1], box[0], box[3], box[2], width,
-                           height);
+            return err_set(err, JEPA_E_USE, "crop box %d,%d %dx%d does not lie inside a frame of %dx%d", box[1], box[0], box[3], box[2],
+                           width, height);
         break;
     case CLIP_EVAL_META:
     case CLIP_EVAL_HF: {
@@ -49,7 +49,8 @@ static int plan(resize_plan *p, const clip_cfg *c, int height, int width, int bo
         if (views && (c->view < 0 || c->view >= c->num_views))
             return err_set(err, JEPA_E_USE, "view %d of %d does not exist", c->view, c->num_views);
         if (clip_short_side(height, width, side, &oh, &ow))
-            return err_set(err, JEPA_E_INPUT, "frames of %dx%d pixels are too long and thin to resize to a short side of %d", width, height, side);
+            return err_set(err, JEPA_E_INPUT, "frames of %dx%d pixels are too long and thin to resize to a short side of %d", width, height,
+                           side);
         if (views) {
             int at = c->view * (((oh > ow ? oh : ow) - n) / (c->num_views - 1));
             *(oh > ow ? &top : &left) = at;
@@ -146,7 +147,8 @@ int clip_prepare(const clip_cfg *c, const uint8_t *rgb, int frames, int height, 
     return prepare(c, rgb, frames, height, width, 0, out, NULL, err);
 }
 
-int clip_prepare_f32(const clip_cfg *c, const uint8_t *rgb, int frames, int height, int width, int frames_first, float *out, jepa_err *err) {
+int clip_prepare_f32(const clip_cfg *c, const uint8_t *rgb, int frames, int height, int width, int frames_first, float *out,
+                     jepa_err *err) {
     return prepare(c, rgb, frames, height, width, frames_first, NULL, out, err);
 }
 

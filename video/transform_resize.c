@@ -102,7 +102,8 @@ int resize_open(resize_plan *p, clip_mode how, int h, int w, int oh, int ow, int
     p->first = 0, p->last = h;
     if (how == CLIP_RAW || (oh == h && ow == w)) {
         p->how = how == CLIP_TRAIN ? CLIP_TRAIN : CLIP_RAW; /* nothing to resample: all four ways copy */
-        if (p->how == CLIP_RAW && (oh != h || ow != w)) return err_set(err, JEPA_E_USE, "raw frames are %dx%d, %dx%d was asked", w, h, ow, oh);
+        if (p->how == CLIP_RAW && (oh != h || ow != w))
+            return err_set(err, JEPA_E_USE, "raw frames are %dx%d, %dx%d was asked", w, h, ow, oh);
         if (p->how == CLIP_RAW) return 0;
     }
     int rc = 0;

@@ -41,7 +41,8 @@ static void make_video(const char *path, int k, int frames) {
     jepa_err err = {0};
     if (vid_writer_open(&w, path, &c, &err)) fail_msg("%s", err.text);
     for (int n = 0; n < frames; n++) {
-        for (int i = 0; i < W * H; i++) rgb[3 * i] = (uint8_t)(20 * k), rgb[3 * i + 1] = (uint8_t)(8 * n), rgb[3 * i + 2] = (uint8_t)(3 * (i % W));
+        for (int i = 0; i < W * H; i++)
+            rgb[3 * i] = (uint8_t)(20 * k), rgb[3 * i + 1] = (uint8_t)(8 * n), rgb[3 * i + 2] = (uint8_t)(3 * (i % W));
         if (vid_writer_add(w, rgb, &err)) fail_msg("%s", err.text);
     }
     if (vid_writer_finish(&w, &err)) fail_msg("%s", err.text);
@@ -347,7 +348,11 @@ static void counters_go_on(void **state) {
     assert_int_equal(feed_state(f, &again, &size, NULL), 0);
     assert_string_equal(whole, again);
 
-    static const char *const damaged[] = {"", "[]", "{}", "{\"items\":14,\"replaced\":-1}", "{\"items\":14,\"replaced\":0,\"reasons\":[{\"reason\":\"x\",\"count\":1}]}",
+    static const char *const damaged[] = {"",
+                                          "[]",
+                                          "{}",
+                                          "{\"items\":14,\"replaced\":-1}",
+                                          "{\"items\":14,\"replaced\":0,\"reasons\":[{\"reason\":\"x\",\"count\":1}]}",
                                           "{\"items\":14,\"replaced\":0,\"reasons\":[],\"bad\":[99,0]}"};
     for (size_t i = 0; i < sizeof damaged / sizeof *damaged; i++) assert_true(feed_restore(f, damaged[i], strlen(damaged[i]), &err) < 0);
     char *last = NULL; /* none of those touched what is there */
@@ -426,8 +431,10 @@ static void cut_file(void **state) {
     if (system("ffmpeg -version >/dev/null 2>&1")) skip();
     char command[512];
     snprintf(command, sizeof command,
-             "cd %s && ffmpeg -v error -y -f lavfi -i testsrc2=s=160x120:r=30:d=2 -c:v libx264 -crf 18 -g 12 -pix_fmt yuv420p -movflags +faststart fs.mp4 && "
-             "head -c $(($(stat -c %%s fs.mp4)*6/10)) fs.mp4 > trunc.mp4", home);
+             "cd %s && ffmpeg -v error -y -f lavfi -i testsrc2=s=160x120:r=30:d=2 -c:v libx264 -crf 18 -g 12 -pix_fmt yuv420p -movflags "
+             "+faststart fs.mp4 && "
+             "head -c $(($(stat -c %%s fs.mp4)*6/10)) fs.mp4 > trunc.mp4",
+             home);
     if (system(command)) skip();
     items l = {0};
     add(&l, in_home("trunc.mp4"), 6);
@@ -612,7 +619,12 @@ static void refused(void **state) {
     items l = good_items();
     feed *f;
     jepa_err err = {0};
-#define REFUSE(change) do { feed_cfg c = config(); change; assert_int_equal(feed_open(&f, &c, &l, &err), JEPA_E_USE); assert_null(f); } while (0)
+#define REFUSE(change) do { \
+        feed_cfg c = config(); \
+        change; \
+        assert_int_equal(feed_open(&f, &c, &l, &err), JEPA_E_USE); \
+        assert_null(f); \
+    } while (0)
     REFUSE(c.batch = 0);
     REFUSE(c.threads = 0);
     REFUSE(c.threads = 100000);

@@ -50,7 +50,8 @@ static void awkward_list(void **state) {
     touch("set/numbered.mp4", "x");
     touch("set/my clips/tea cup.mp4", "x");
     touch("set/ü_名.mp4", "x");
-    touch("set/list.txt", "numbered.mp4 3\r\n\n# a comment\nmy clips/tea cup.mp4 4\nü_名.mp4 5\nmissing.mp4 0\nnumbered.mp4\nmy clips/tea cup.mp4::7\n");
+    touch("set/list.txt", "numbered.mp4 3\r\n\n# a comment\nmy clips/tea cup.mp4 4\n"
+                          "ü_名.mp4 5\nmissing.mp4 0\nnumbered.mp4\nmy clips/tea cup.mp4::7\n");
     items l = {0};
     jepa_err err = {0};
     assert_int_equal(items_add(&l, "set/list.txt", &err), 0);

@@ -44,7 +44,8 @@ static double reference(const uint8_t *a, int h, int w, int oh, int ow, int y, i
 
 static void near_the_definition(void **state) {
     (void)state;
-    static const int size[][4] = {{37, 53, 36, 51}, {1, 1, 9, 7}, {90, 60, 11, 60}, {20, 31, 64, 33}, {64, 64, 32, 32}, {7, 200, 7, 13}, {2, 3, 1, 1}};
+    static const int size[][4] = {{37, 53, 36, 51}, {1, 1, 9, 7},    {90, 60, 11, 60}, {20, 31, 64, 33},
+                                  {64, 64, 32, 32}, {7, 200, 7, 13}, {2, 3, 1, 1}};
     static const clip_mode modes[] = {CLIP_EVAL_META, CLIP_EVAL_HF, CLIP_PIL, CLIP_TRAIN};
     for (size_t s = 0; s < sizeof size / sizeof *size; s++) {
         int h = size[s][0], w = size[s][1], oh = size[s][2], ow = size[s][3];
@@ -160,7 +161,8 @@ static void boxes_and_flips(void **state) {
         assert_int_equal(clip_prepare(&c, a, 1, h, w, f, NULL), 0);
         for (int y = 0; y < n; y++)
             for (int x = 0; x < n; x++) assert_memory_equal(o + (y * n + x) * 3, f + (y * n + n - 1 - x) * 3, 3);
-        static const int wrong[][4] = {{-1, 0, 4, 4}, {0, 0, 0, 4}, {0, 0, 41, 4}, {30, 0, 11, 4}, {0, 47, 4, 4}, {0, 0, INT32_MAX, INT32_MAX}};
+        static const int wrong[][4] = {{-1, 0, 4, 4},  {0, 0, 0, 4},  {0, 0, 41, 4},
+                                       {30, 0, 11, 4}, {0, 47, 4, 4}, {0, 0, INT32_MAX, INT32_MAX}};
         for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
             memcpy(c.box, wrong[i], sizeof c.box);
             jepa_err err = {0};
@@ -258,7 +260,8 @@ static void crop_boxes(void **state) {
     assert_int_equal(d.uniform, 20);
     assert_int_equal(d.integer, 0);
     assert_memory_equal(b, ((int[]){0, 82, 100, 135}), sizeof b);
-    static const double bad[][4] = {{0, 1, 0.75, 1.3}, {-1, 1, 0.75, 1.3}, {1, 0.5, 0.75, 1.3}, {0.3, 1, 0, 1}, {0.3, 1, 2, 1}, {NAN, 1, 1, 1}, {0.3, INFINITY, 1, 1}};
+    static const double bad[][4] = {{0, 1, 0.75, 1.3}, {-1, 1, 0.75, 1.3}, {1, 0.5, 0.75, 1.3},  {0.3, 1, 0, 1},
+                                    {0.3, 1, 2, 1},    {NAN, 1, 1, 1},     {0.3, INFINITY, 1, 1}};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) assert_int_equal(crop_box(10, 10, bad[i], bad[i] + 2, &how, b), JEPA_E_USE);
     assert_int_equal(crop_box(0, 10, scale, ratio, &how, b), JEPA_E_USE);
 }
@@ -281,7 +284,9 @@ static void processors(void **state) {
     clip_cfg c;
     jepa_err err = {0};
     assert_int_equal(processor("{\"crop_size\":{\"height\":64,\"width\":64},\"size\":{\"shortest_edge\":73},\"image_mean\":[0.1,0.2,0.3],"
-                               "\"image_std\":[0.5,0.5,0.25],\"resample\":2,\"rescale_factor\":0.00392156862745098,\"do_pad\":null}", &c, &err), 0);
+                               "\"image_std\":[0.5,0.5,0.25],\"resample\":2,\"rescale_factor\":0.00392156862745098,\"do_pad\":null}",
+                               &c, &err),
+                     0);
     assert_int_equal(c.mode, CLIP_EVAL_HF);
     assert_int_equal(c.crop, 64);
     assert_int_equal(c.short_side, 73);
