@@ -69,21 +69,23 @@ static void inputs(ctx *c, job *j, const shape *s) {
         for (int64_t i = 1; i < k->rows; i++) memcpy(row_of(k, i), row_of(k, 0), (size_t)d * sizeof(float));
 }
 
+/* Errors as spreads, in ULP: signs are random, so sums of them grow like those of the terms. `tail` of them for the largest. */
 typedef struct bounds {
-    double s, top, p; /* error of a score, largest score, relative error of a probability */
-    double in, scale; /* largest |q|, |k|, |v| */
+    double p;     /* relative error of a probability before normalising */
+    double tail;  /* 6; more where the outputs of one array differ in size (the first blocks see few keys) */
+    double in;    /* spread of q, k, v */
+    double scale;
 } bounds;
 
-/* A score sums dim products of spread σ² (2·ULP·dim·σ², see linear.c) and is rounded when scaled and when the maximum is taken off
- * (4 ULP of the largest); exp of it has that error as its relative one, and 4 ULP of its own. */
+/* A score sums dim products of spread σ² (0.4·dim·σ², see bound_sum) and is rounded when scaled and when the maximum is taken off (half an
+ * ULP of the largest each); its error is exp's relative one. exp itself 2 ULP, storing 1. */
 static bounds bounds_of(const shape *s) {
     bounds b;
-    double spread = s->flag & LARGE ? 20 : 1;
+    b.in = s->flag & LARGE ? 20 : 1;
     b.scale = s->scale != 0 ? fabs(s->scale) : 1 / sqrt((double)s->dim);
-    b.top = 6 * b.scale * spread * spread * sqrt((double)s->dim);
-    b.s = 2 * ULP * (double)s->dim * b.scale * spread * spread + 4 * ULP * b.top;
-    b.p = b.s + 4 * ULP;
-    b.in = 5.5 * spread;
+    double sum = 0.4 * (double)s->dim * b.scale * b.in * b.in, top = 6 * b.scale * b.in * b.in * sqrt((double)s->dim);
+    b.p = sum + 0.5 * top + 3;
+    b.tail = s->block ? 12 : 6;
     return b;
 }
 
@@ -100,12 +102,13 @@ static job forward_job(ctx *c, op_attention *a, const shape *s) {
     inputs(c, &j, s);
     bounds b = bounds_of(s);
     array *o = job_array(c, &j, OUT, "o", T_F32, s->batch * s->nq, d, d + 4 * pad);
-    /* Σ p v / Σ p: errors of p that all keys share cancel, the rest weigh at most 2·|v|; adding up nk terms in order and rescaling once
-     * per tile costs another √nk ULP. */
-    o->abs = b.in * (2 * b.p + (4 + sqrt((double)s->nk)) * ULP);
+    /* Σ p v: each term is off by p's relative error, and the sum by 0.4·√nk more; the spread of the sum is o's own.
+     * An output that one term dominates is off by that term's relative error, four spreads of it. Normalised, stored: 3. */
+    o->rms = b.tail * (b.p + 0.4 * sqrt((double)s->nk)) * ULP;
+    o->rel = (4 * b.p + 3) * ULP;
     if (s->flag & LSE) {
         array *lse = job_array(c, &j, OUT, "lse", T_F32, s->nq ? s->batch * s->heads : 0, s->nq, 0);
-        lse->abs = b.p + 2 * ULP * sqrt((double)s->nk);
+        lse->abs = (b.tail * b.p + 0.4 * sqrt((double)s->nk)) * ULP; /* relative error of Σ p, at most that of its largest term */
         lse->rel = 2 * ULP;
     }
     return j;
@@ -126,7 +129,7 @@ static job backward_job(ctx *c, op_attention_bwd *a, const shape *s) {
     j.flag = s->flag;
     j.flops = 10.0 * (double)(s->batch * s->heads * s->nq * s->nk * s->dim) * (s->block ? 0.5 : 1);
     inputs(c, &j, s);
-    array *o = job_array(c, &j, IN, "o", T_F32, s->batch * s->nq, d, a->ldo);
+    job_array(c, &j, IN, "o", T_F32, s->batch * s->nq, d, a->ldo);
     array *lse = job_array(c, &j, IN, "lse", T_F32, s->nq ? s->batch * s->heads : 0, s->nq, 0);
     job_array(c, &j, IN, "dout", T_F32, s->batch * s->nq, d, a->lddo);
     /* o and lse: what forward left */
@@ -138,22 +141,26 @@ static job backward_job(ctx *c, op_attention_bwd *a, const shape *s) {
     g.arg = &f;
     if (call_attention(dev_ops(c->ref), c->ref_q, &g, p) < 0) say(c, &j, "ref forward failed");
     bounds b = bounds_of(s);
-    /* p also takes the rounding of the stored lse. ds = p (do·v - do·o): the bracket is at most 2·dp with an error of its own from two sums
-     * over dim. Over a row Σ p = 1; over a column it is about nq/nk, several times that in an unlucky one, nq at most. */
-    double dp = 6 * sqrt((double)s->dim) * b.in / 5.5, e_dp = 4 * ULP * (double)s->dim * b.in / 5.5 + 2 * ULP * dp;
-    double e_p = b.p + ULP * largest(lse) + 4 * ULP, col = fmin((double)s->nq, 4 * (1 + (double)s->nq / (double)s->nk));
-    if (s->block || s->flag & (LARGE | TIES)) col = (double)s->nq; /* the first keys are seen by all; sharp rows may share a key */
-    double e_ds = b.scale * (e_p * 2 * dp + e_dp), term = b.scale * 2 * dp;
-    double e_dq = b.in * (e_ds + term * ULP * (4 + sqrt((double)s->nk)));
-    double e_dk = b.in * col * (e_ds + term * ULP * (4 + sqrt((double)s->nq)));
-    double e_dv = 5.5 * col * (e_p + ULP * (4 + sqrt((double)s->nq)));
-    (void)o;
-    if (s->flag & PACKED) {
-        job_array(c, &j, OUT, "dqkv", T_F32, s->batch * s->nq, 3 * d, 0)->abs = fmax(e_dq, fmax(e_dk, e_dv));
-    } else {
-        job_array(c, &j, OUT, "dq", T_F32, s->batch * s->nq, d, a->lddq)->abs = e_dq;
-        job_array(c, &j, OUT, "dk", T_F32, s->batch * s->nk, d, a->lddk)->abs = e_dk;
-        job_array(c, &j, OUT, "dv", T_F32, s->batch * s->nk, d, a->lddv)->abs = e_dv;
+    /* Terms of dq: p·scale·(do·v - do·o)·k. p is off as in forward and by the rounding of the stored lse; the bracket by two sums over dim,
+     * whatever its own size (it cancels where one key has all the weight). √Σp² over a row: 1 if sharp, else below 2/√keys; over a column
+     * √nq if all rows share a key, else 2·√nq/nk, 3/√block with blocks. */
+    double nq = (double)s->nq, nk = (double)s->nk, dim = (double)s->dim, keys = s->block ? fmin(nk, (double)s->block) : nk;
+    int sharp = s->flag & LARGE || b.scale * sqrt(dim) > 1.01;
+    double row = sharp ? 1 : fmin(1, 2 / sqrt(keys)), col = sharp ? sqrt(nq) : s->block ? 3 / sqrt(keys) : 2 * sqrt(nq) / nk;
+    double bracket = b.tail * b.scale * (0.4 * dim + 2 * sqrt(dim)) * b.in * b.in * ULP;
+    double prob = b.p + 0.6 * largest(lse) + 3;
+    array grad[3] = {{.abs = bracket * row, .rms = b.tail * (prob + 0.4 * sqrt(nk)) * ULP},
+                     {.abs = bracket * col, .rms = b.tail * (prob + 0.4 * sqrt(nq)) * ULP},
+                     {.abs = 0, .rms = b.tail * (prob + 0.4 * sqrt(nq)) * ULP}};
+    static const char *const NAMES[] = {"dq", "dk", "dv"};
+    const int64_t lds[] = {a->lddq, a->lddk, a->lddv};
+    for (int i = 0; i < (s->flag & PACKED ? 1 : 3); i++) {
+        array *g_i = s->flag & PACKED ? job_array(c, &j, OUT, "dqkv", T_F32, s->batch * s->nq, 3 * d, 0)
+                                      : job_array(c, &j, OUT, NAMES[i], T_F32, s->batch * (i ? s->nk : s->nq), d, lds[i]);
+        g_i->parts = s->flag & PACKED ? 3 : 1;
+        g_i->abs = s->flag & PACKED ? fmax(grad[0].abs, grad[1].abs) : grad[i].abs;
+        g_i->rms = s->flag & PACKED ? fmax(grad[0].rms, grad[1].rms) : grad[i].rms;
+        g_i->rel = (4 * prob + 3) * ULP; /* where one term dominates */
     }
     return j;
 }

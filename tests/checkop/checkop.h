@@ -6,7 +6,7 @@
  *     job_run(c, &j); job_nan(c, &j); job_refuse(c, &j, &bad, JEPA_E_USE, "n -1"); job_close(&j);
  *
  * Every array lies between guard bands, and the gaps of its rows are guards too (bytes 0xff: a float read there is NaN,
- * an index -1). job_run: return code; each output element within abs + rel·|ref|; inputs, guards, gaps and whatever ref left
+ * an index -1). job_run: return code; each output element within its bound; inputs, guards, gaps and whatever ref left
  * alone are unchanged to the bit; no NaN where ref has none; the same bits on every run with as many threads. */
 #ifndef CHECKOP_H
 #define CHECKOP_H
@@ -24,7 +24,9 @@ typedef struct array {
     role role;
     dtype type;
     int64_t rows, width, ld; /* row i: width elements from i·ld on; the last row has no gap behind it */
-    double abs, rel;
+    double abs, rel;         /* bound: abs + rel·|ref| + rms·(root mean square of ref's finite values in this array) */
+    double rms;
+    int parts;               /* the root mean square is taken over each of so many parts of a row (q, k and v of a packed one) */
     unsigned char *init; /* what it holds before a run */
 } array;
 
@@ -46,6 +48,7 @@ struct job {
 typedef struct ctx {
     dev *ref, *dev[2];      /* dev[t]: back end under test with t+1 threads */
     queue *ref_q, *dev_q[2];
+    int teams;              /* 2; 1 where the back end has no threads */
     uint64_t seed;
     const char *glob;
     int bench, verbose;
@@ -53,6 +56,7 @@ typedef struct ctx {
     const char *op;         /* the row being printed */
     int cases, failed_here; /* of this op */
     double worst;           /* largest error seen, in bounds */
+    double array_worst[16]; /* of the job at hand, for --verbose */
     char worst_shape[160];
     int failures, ops_seen;
 } ctx;
@@ -70,6 +74,13 @@ void *at(const job *j, void **place, const char *name);       /* its pointer in 
 void fill_normal(ctx *c, array *a, double mean, double sd);
 void fill_uniform(ctx *c, array *a, double low, double high);
 double largest(const array *a); /* max |value| of a float array's rows */
+
+/* Adds the bound of a sum of k terms of spread sigma, taken in float32 one after the other (the worst order), to an output's.
+ * The partial sum after i terms is about (i/k)·y, where y is the result, with a spread of σ√(k·i/k·(1-i/k)) around that. Each is
+ * rounded once, by at most ULP/√3 rms; so the error's spread is ULP·√(k·y²/9 + σ²k²/18) on average over paths, and twice that for one
+ * path in a million. Eight of these for the largest of millions of outputs: 2.7·√k·ULP of |y| and 2·k·ULP of σ. Storing, and ref's own
+ * rounding of y: 2 ULP more. */
+void bound_sum(array *a, double k, double sigma);
 
 void job_run(ctx *c, job *j);
 /* A NaN in one element of each float input in turn: NaN where ref has NaN, numbers where ref has numbers. */

@@ -108,6 +108,11 @@ double largest(const array *a) {
     return m;
 }
 
+void bound_sum(array *a, double k, double sigma) {
+    a->abs += 2 * k * ULP * sigma;
+    a->rel += (2 + 2.7 * sqrt(k)) * ULP;
+}
+
 void job_close(job *j) {
     for (int i = 0; i < j->n; i++) free(j->a[i].init);
     j->n = 0;
@@ -178,6 +183,21 @@ static int whole(ctx *c, const job *j, const run *r, const char *who) {
 
 static double value(const void *p, dtype t, size_t i) { return t == T_F64 ? ((const double *)p)[i] : ((const float *)p)[i]; }
 
+/* Of the finite values that ref left in each part of the rows. */
+static void squares(const array *a, const void *p, double rms[3]) {
+    int64_t part = a->width / (a->parts ? a->parts : 1), n[3] = {0};
+    for (int k = 0; k < 3; k++) rms[k] = 0;
+    if (!(a->rms > 0)) return;
+    for (int64_t row = 0; row < a->rows; row++)
+        for (int64_t k = 0; k < a->width; k++) {
+            double x = value(p, a->type, (size_t)(row * a->ld + k));
+            if (!isfinite(x)) continue;
+            rms[k / part] += x * x;
+            n[k / part]++;
+        }
+    for (int k = 0; k < 3; k++) rms[k] = n[k] ? sqrt(rms[k] / (double)n[k]) : 0;
+}
+
 static int compare(ctx *c, const job *j, const run *want, const run *have, const char *who) {
     for (int i = 0; i < j->n; i++) {
         const array *a = &j->a[i];
@@ -188,6 +208,8 @@ static int compare(ctx *c, const job *j, const run *want, const run *have, const
             say(c, j, "%s: %s differs", who, a->name);
             return 0;
         }
+        double rms[3];
+        squares(a, want->p[i], rms);
         for (int64_t row = 0; row < a->rows; row++)
             for (int64_t k = 0; k < a->width; k++) {
                 size_t e = (size_t)(row * a->ld + k);
@@ -199,7 +221,8 @@ static int compare(ctx *c, const job *j, const run *want, const run *have, const
                     return 0;
                 }
                 if (isnan(x) && isnan(y)) continue;
-                double bound = a->abs + a->rel * fabs(x), error = fabs(x - y);
+                double bound = a->abs + a->rel * fabs(x) + a->rms * rms[a->parts ? k * a->parts / a->width : 0], error = fabs(x - y);
+                if (bound > 0 && error / bound > c->array_worst[i]) c->array_worst[i] = error / bound;
                 if (bound > 0 && error / bound > c->worst) {
                     c->worst = error / bound;
                     snprintf(c->worst_shape, sizeof c->worst_shape, "%s: %.120s", a->name, j->shape);
@@ -266,8 +289,9 @@ static void bench(ctx *c, job *j, int t) {
 
 void job_run(ctx *c, job *j) {
     double before = seconds();
+    memset(c->array_worst, 0, sizeof c->array_worst);
     if (c->bench) {
-        for (int t = 0; t < 2; t++) bench(c, j, t);
+        for (int t = 0; t < c->teams; t++) bench(c, j, t);
         c->cases++;
         return;
     }
@@ -281,10 +305,14 @@ void job_run(ctx *c, job *j) {
                     say(c, j, "ref: %s is not finite", j->a[i].name);
                     e = INT64_MAX - 1;
                 }
-        for (int t = 0; t < 2; t++) against_ref(c, j, &want, t, 1);
+        for (int t = 0; t < c->teams; t++) against_ref(c, j, &want, t, 1);
     }
     unplace(j, &want);
-    if (c->verbose) printf("     %s [%s] %.3f s\n", j->op, j->shape, seconds() - before);
+    if (!c->verbose) return;
+    printf("     %s [%s] %.3f s;", j->op, j->shape, seconds() - before);
+    for (int i = 0; i < j->n; i++)
+        if (j->a[i].role != IN) printf(" %s %.3f", j->a[i].name, c->array_worst[i]);
+    printf(" of the bound\n");
 }
 
 void job_nan(ctx *c, job *j) {
@@ -301,7 +329,7 @@ void job_nan(ctx *c, job *j) {
             *f = NAN;
             run want = go(j, c->ref, c->ref_q);
             c->cases++;
-            for (int t = 0; t < 2; t++) against_ref(c, j, &want, t, 0);
+            for (int t = 0; t < c->teams; t++) against_ref(c, j, &want, t, 0);
             unplace(j, &want);
             *f = kept;
             j->shape[length] = 0;
@@ -314,7 +342,7 @@ void job_refuse(ctx *c, job *j, const void *bad, int rc, const char *why) {
     const void *good = j->arg;
     if (bad) j->arg = bad;
     c->cases++;
-    for (int t = -1; t < 2; t++) {
+    for (int t = -1; t < c->teams; t++) {
         const char *who = t < 0 ? "ref" : WHO[t];
         run r = go(j, t < 0 ? c->ref : c->dev[t], t < 0 ? c->ref_q : c->dev_q[t]);
         if (r.rc != rc) say(c, j, "%s: %s: returned %d, not %d", who, why, r.rc, rc);

@@ -114,10 +114,11 @@ static job bwd_job(ctx *c, op_layernorm_bwd *a, int64_t rows, int64_t d, int fla
     dx->rel = 4 * ULP;
     if (flag & DWB) {
         array *dw = job_array(c, &j, INOUT, "dw", T_F32, 1, d, 0), *db = job_array(c, &j, INOUT, "db", T_F32, 1, d, 0);
-        /* sums over rows in order: 2·ULP·rows·σ (see linear.c); xhat's own error as above, in each term */
-        dw->abs = 2 * ULP * (double)rows * (1 + top) + 8 * ULP;
-        db->abs = 2 * ULP * (double)rows + 8 * ULP;
-        dw->rel = db->rel = 2 * ULP;
+        bound_sum(dw, (double)rows, 1);
+        bound_sum(db, (double)rows, 1);
+        /* what they are added to, below 4; xhat's own error as above, in each of dw's terms, whose signs are random */
+        dw->abs += 4 * ULP + 12 * ULP * top * sqrt((double)rows);
+        db->abs += 4 * ULP;
     }
     return j;
 }

@@ -23,10 +23,6 @@ static int call_linear(const ops *o, queue *q, const job *j, void **p) {
     return pw ? JEPA_E_MODEL : rc; /* unpack has to null it */
 }
 
-/* A sum of K products of spread σ has partial sums of spread σ√k; each is rounded once, so the error's spread is about 0.4·ULP·σ·K
- * when summed in order (less with several partial sums). Five spreads, for the largest of many outputs: 2·ULP·σ·K. */
-static double sum_bound(double k, double sigma) { return 2 * ULP * k * sigma; }
-
 static job linear_job(ctx *c, op_linear *a, int64_t rows, int64_t in, int64_t out, int flag) {
     int64_t ldx = in, ldy = out, ldr = out;
     if (flag & STRIDES) {
@@ -47,15 +43,16 @@ static job linear_job(ctx *c, op_linear *a, int64_t rows, int64_t in, int64_t ou
     if (flag & BIAS) job_array(c, &j, IN, "b", T_F32, 1, out, 0);
     if (flag & RESIDUAL) job_array(c, &j, IN, "r", T_F32, rows, out, ldr);
     array *y = job_array(c, &j, flag & IN_PLACE ? INOUT : OUT, "y", T_F32, rows, out, ldy);
-    y->abs = sum_bound((double)in, 1) + 4 * ULP; /* and the bias */
-    y->rel = 4 * ULP;                            /* epilogue: bias, residual, storing */
+    bound_sum(y, (double)in, 1);
+    y->abs += 4 * ULP; /* epilogue: bias and residual are below 4 and rounded once each */
+    y->rel += 2 * ULP;
     /* GELU by Abramowitz and Stegun 7.1.26, the usual vector form, is 1.5e-7 off in erf; x/2 of that until erf is flat (|x| < 6),
      * and GELU's slope is at most 1.13. With a residual, that of the sum before it. */
     if (flag & GELU) y->abs = 1.13 * y->abs + 1e-6;
     if (flag & PRE) {
         array *pre = job_array(c, &j, OUT, "pre", T_F32, rows, out, 0);
-        pre->abs = sum_bound((double)in, 1) + 4 * ULP;
-        pre->rel = 4 * ULP;
+        bound_sum(pre, (double)in, 1);
+        pre->abs += 4 * ULP;
     }
     return j;
 }
@@ -121,18 +118,18 @@ static job linear_bwd_job(ctx *c, op_linear_bwd *a, int64_t rows, int64_t in, in
     array *g;
     if (flag & DX) {
         g = job_array(c, &j, flag & ADD ? INOUT : OUT, "dx", T_F32, rows, in, a->lddx);
-        g->abs = sum_bound((double)out, 1) + 4 * ULP; /* a sum over out, and what it is added to (about 4) */
-        g->rel = 2 * ULP;
+        bound_sum(g, (double)out, 1);
+        g->abs += 4 * ULP; /* add: what it is added to, below 4 */
     }
     if (flag & DW) {
         g = job_array(c, &j, INOUT, "dw", T_F32, out, in, 0);
-        g->abs = sum_bound((double)rows, 1) + 8 * ULP;
-        g->rel = 2 * ULP;
+        bound_sum(g, (double)rows, 1);
+        g->abs += 4 * ULP;
     }
     if (flag & DB) {
         g = job_array(c, &j, INOUT, "db", T_F32, 1, out, 0);
-        g->abs = sum_bound((double)rows, 1) + 8 * ULP;
-        g->rel = 2 * ULP;
+        bound_sum(g, (double)rows, 1);
+        g->abs += 4 * ULP;
     }
     return j;
 }
@@ -182,8 +179,8 @@ void family_linear(ctx *c) {
         }
         job j = linear_job(c, &a, 40, 64, 48, BIAS | GELU | PRE); /* far out on both arms of GELU */
         fill_normal(c, job_find(&j, "x"), 0, 30);
-        job_find(&j, "y")->abs = 1.13 * sum_bound(64, 30) + 1e-6;
-        job_find(&j, "pre")->abs = sum_bound(64, 30);
+        bound_sum(job_find(&j, "y"), 64, 1.13 * 30);
+        bound_sum(job_find(&j, "pre"), 64, 30);
         job_run(c, &j);
         job_close(&j);
         linear_refusals(c);

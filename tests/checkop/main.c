@@ -41,6 +41,7 @@ int main(int argc, char **argv) {
         if (rc < 0) return stop(rc == JEPA_E_UNSUPPORTED ? 77 : 2, &err);
         if (queue_open(&c.dev_q[t], c.dev[t], &err) < 0) return stop(2, &err);
     }
+    c.teams = dev_threads(c.dev[1]) == 2 ? 2 : 1;
     printf("checkop: %s, against %s\n", dev_describe(c.dev[1]), dev_describe(c.ref));
     family_linear(&c);
     family_gelu(&c);

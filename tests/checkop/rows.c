@@ -78,8 +78,8 @@ static job part_job(ctx *c, op_rows *a, const char *op, int64_t batch, int64_t n
     job_array(c, &j, IN, "src", T_F32, broadcast ? 1 : batch * n_src, d, d + gap);
     array *dst = job_array(c, &j, add || sum ? INOUT : OUT, "dst", T_F32, sum ? 1 : batch * n_dst, d, d + 2 * gap);
     if (sum) {
-        dst->abs = 2 * ULP * (double)(batch * count) + 4 * ULP; /* a sum in order, see linear.c */
-        dst->rel = 2 * ULP;
+        bound_sum(dst, (double)(batch * count), 1);
+        dst->abs += 4 * ULP;
     } /* else 0: moved, or one addition */
     return j;
 }
