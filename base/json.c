@@ -458,6 +458,8 @@ void jw_double(json_writer *w, const char *key, double value) {
         snprintf(t, sizeof t, "%.*g", digits_, value);
         if (strtod(t, NULL) == value) break;
     }
+    for (int digits_ = 2; fabs(value) >= 1 && fabs(value) < 1e15 && strchr(t, 'e') && digits_ <= 17; digits_++) /* 30.0 rather than 3e+01 */
+        snprintf(t, sizeof t, "%.*g", digits_, value);
     const char *point = localeconv()->decimal_point; /* a program may have set a locale with ',' */
     char *p = *point && strcmp(point, ".") ? strstr(t, point) : NULL;
     if (p) {

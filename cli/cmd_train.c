@@ -16,6 +16,10 @@ static void line(void *ctx, const char *text, int is_progress) {
     if (is_progress) cli_progress(ctx, text);
     else cli_line(ctx, "%s", text);
 }
+static void plan(void *ctx, const char *text, int is_progress) { /* of a --dry-run: the result */
+    (void)ctx, (void)is_progress;
+    printf("%s\n", text);
+}
 
 int cmd_train(cli *c, int argc, char **argv) {
     jepa_err err = {0};
@@ -52,7 +56,7 @@ int cmd_train(cli *c, int argc, char **argv) {
     have_cfg = 1;
     if ((rc = train_cfg_read(&cfg, rest.at[0], sets.at, sets.n, &err)) < 0 || (rc = dev_open(&d, name, c->threads, &err)) < 0) goto done;
     cli_line(c, "device: %s", dev_describe(d));
-    const train_hooks h = {.stop = cli_stopped, .line = line, .ctx = c};
+    const train_hooks h = {.stop = cli_stopped, .line = o.dry_run && !c->json ? plan : line, .ctx = c};
     rc = train_run(&cfg, d, &o, &h, &err);
     if (rc == 0 && c->json && !o.dry_run) {
         json_writer w = {0};

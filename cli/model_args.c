@@ -79,10 +79,11 @@ int model_args_open(cli *c, model_args *a, int untrained, jepa **m, clip_plan *p
 void model_args_say(cli *c, const jepa *m, const clip_plan *p) {
     char how[64];
     if (p->fps > 0) snprintf(how, sizeof how, "%g frames per second", p->fps);
-    else snprintf(how, sizeof how, "every %d%s frame", p->stride, p->stride == 1 ? "st" : p->stride == 2 ? "nd" : p->stride == 3 ? "rd" : "th");
+    else if (p->stride == 1) snprintf(how, sizeof how, "every frame");
+    else snprintf(how, sizeof how, "one frame in %d", p->stride);
     cli_line(c, "model: %s, %s%s, %d x %d, patch %d, tubelet %d", m->kind, m->mc.variant[0] ? m->mc.variant : m->mc.family, m->which_target ? ", target encoder" : "",
              m->ec.embed_dim, m->ec.depth, m->ec.patch_size, m->ec.tubelet_size);
     cli_line(c, "device: %s", m->device);
-    if (p->every > 0) cli_line(c, "clips: %d frames at %s, one each %g s, %dx%d, %s", p->frames, how, p->every, p->clip.crop, p->clip.crop, m->transform);
-    else cli_line(c, "clips: %d frames at %s, %d a video, %dx%d, %s", p->frames, how, p->clips, p->clip.crop, p->clip.crop, m->transform);
+    if (p->every > 0) cli_line(c, "clips: %d frames, %s, one each %g s, %dx%d, %s", p->frames, how, p->every, p->clip.crop, p->clip.crop, m->transform);
+    else cli_line(c, "clips: %d frames, %s, %d a video, %dx%d, %s", p->frames, how, p->clips, p->clip.crop, p->clip.crop, m->transform);
 }

@@ -4,8 +4,11 @@
 #include "base/yaml.h"
 #include "train/run.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 enum { ALARM_POINTS = 2 }; /* monitor points in a row before an alarm: one may be an accident of the batch */
@@ -30,6 +33,7 @@ static int find_data(run *r, double **weight, jepa_err *err) {
 }
 
 static int check_collapse(run *r, int64_t step, const monitor_numbers *m, jepa_err *err) {
+    if (r->c->feed.batch < 2) return 0; /* one clip a group: nothing to compare */
     int flat = m->rank_clips < 1.01 && m->std_clips < 1e-3;
     r->flat = flat ? r->flat + 1 : 0;
     if (r->flat < ALARM_POINTS || r->alarmed) return 0;
@@ -60,7 +64,10 @@ static int features_now(run *r, int which, monitor_numbers *out, jepa_err *err) 
     size_t bytes = (size_t)(clips * per * d) * sizeof(float);
     float *host = mem_alloc(bytes, 1);
     if (!host) return err_set(err, JEPA_E_MEMORY, "no memory for the monitor");
-    if ((rc = buf_get(train_queue(r->t), host, x, bytes, err)) == 0) rc = monitor_features(host, clips, per, d, out, err);
+    if ((rc = buf_get(train_queue(r->t), host, x, bytes, err)) == 0 && (rc = monitor_features(host, clips, per, d, out, err)) == JEPA_E_USE) {
+        err_prefix(err, rc, "step %" PRId64 ": the %s features", train_step_count(r->t), which ? "target" : "context");
+        rc = JEPA_E_STOPPED; /* not finite, although the loss was */
+    }
     mem_free(host);
     return rc;
 }
@@ -156,13 +163,22 @@ static void say_plan(run *r) {
     for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) run_say(r, "memory: %s", line);
 }
 
+/* Two runs in one folder would remove each other's checkpoints. File systems without locks are taken as they are. */
+static int lock_dir(run *r, jepa_err *err) {
+    r->lock = open(r->dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (r->lock >= 0 && flock(r->lock, LOCK_EX | LOCK_NB) && errno == EWOULDBLOCK)
+        return err_set(err, JEPA_E_IO, "%s: another run is writing there; wait for it, or choose another --out", r->dir);
+    return 0;
+}
+
 int train_run(const train_cfg *c, dev *d, const train_run_opts *o, const train_hooks *h, jepa_err *err) {
-    run r = {.c = c, .o = o, .h = h, .saved = -1};
+    run r = {.c = c, .o = o, .h = h, .saved = -1, .lock = -1};
     double *weight = NULL;
     char path[1100], *text = NULL;
     size_t size = 0;
     int rc;
     const char *dir = o->out_dir ? o->out_dir : c->folder;
+    if (o->dry_run && (!dir || !*dir)) dir = ".";
     if (!dir || !*dir) return err_set(err, JEPA_E_USE, "where should the run go? Give --out DIR, or folder: in the configuration");
     if (snprintf(r.dir, sizeof r.dir, "%s", dir) >= (int)sizeof r.dir) return err_set(err, JEPA_E_USE, "the output folder's name is too long");
     r.steps = o->max_steps > 0 ? o->max_steps : c->steps;
@@ -185,7 +201,7 @@ int train_run(const train_cfg *c, dev *d, const train_run_opts *o, const train_h
     }
     say_plan(&r);
     if (o->dry_run) goto done;
-    if ((rc = dir_make(r.dir, err)) < 0 || (rc = ck_clean(r.dir, 0, err)) < 0 || (rc = run_resume(&r, err)) < 0) goto done;
+    if ((rc = dir_make(r.dir, err)) < 0 || (rc = lock_dir(&r, err)) < 0 || (rc = ck_clean(r.dir, 0, err)) < 0 || (rc = run_resume(&r, err)) < 0) goto done;
     if (train_step_count(r.t) >= r.steps) {
         run_say(&r, "%s is finished: %" PRId64 " of %" PRId64 " steps done", r.dir, train_step_count(r.t), r.steps);
         goto done;
@@ -210,5 +226,6 @@ done:
     mem_free(weight);
     mem_free(text);
     mem_free(r.feed_text);
+    if (r.lock >= 0) close(r.lock);
     return rc;
 }

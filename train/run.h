@@ -20,6 +20,7 @@ typedef struct run {
     size_t feed_size;
     int flat;                   /* monitor points in a row that looked collapsed */
     int alarmed;
+    int lock;                   /* descriptor of the locked folder, or -1 */
     double started, last_line;  /* seconds */
     int64_t first_step;
 } run;

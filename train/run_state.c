@@ -121,7 +121,10 @@ int run_resume(run *r, jepa_err *err) {
     rc = ck_find_latest(r->dir, path, sizeof path, err);
     if (rc == 0 && !strcmp(how, "never"))
         return err_set(err, JEPA_E_USE, "%s holds a run already (%s); choose another --out, or --resume auto to go on", r->dir, path);
-    if (rc == 0) return load_state(r, path, err);
+    if (rc == 0) {
+        if (r->o->init) run_say(r, "--init is not used: the run goes on from its own checkpoint");
+        return load_state(r, path, err);
+    }
     if (rc != JEPA_E_END) return rc;
     return r->o->init ? load_init(r, r->o->init, err) : 0;
 }
