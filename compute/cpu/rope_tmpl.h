@@ -85,10 +85,10 @@ static inline int t_rope_table(queue *q, const op_rope_table *a) {
     int64_t half = a->head_dim / 3 / 2, d = 2 * half;
     size_t which = (size_t)(3 * a->n + 1) / 2 * 2;
     size_t bytes = sizeof(rope_memo) + which * sizeof(int32_t) + (size_t)half * sizeof(double) + (size_t)(ROPE_VALUES * d) * sizeof(float);
-    rope_memo *memo = queue_scratch(q, bytes);
-    if (!memo) return JEPA_E_MEMORY;
-    double *omega = (double *)(memo + 1);
-    int32_t *entry = (int32_t *)(omega + half);
+    double *omega = queue_scratch(q, bytes); /* first: the memo's size is no multiple of 8 */
+    if (!omega) return JEPA_E_MEMORY;
+    rope_memo *memo = (rope_memo *)(omega + half);
+    int32_t *entry = (int32_t *)(memo + 1);
     float *turns = (float *)(entry + which);
     memset(memo, 0, sizeof *memo);
     for (int64_t i = 0; i < half; i++) omega[i] = pow(10000, -(double)i / (double)half);
