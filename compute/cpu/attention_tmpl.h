@@ -35,11 +35,19 @@ static inline int64_t att_width(int64_t head_dim) /* row length inside: whole ve
     return w % 32 == 0 ? w + 16 : w;
 }
 
+/* A head's rows lie far apart: no hardware prefetcher follows them. Past the end this asks for lines nobody reads, which is harmless. */
+static inline void att_ahead(const float *src, int64_t ld, int64_t row, int64_t head_dim) {
+    uintptr_t p = (uintptr_t)src + (size_t)((row + 12) * ld) * sizeof *src;
+    for (int64_t c = 0; c < head_dim; c += 16) __builtin_prefetch((const void *)(p + (size_t)c * sizeof *src));
+}
+
 /* dst[rows][width] = f·src, zero past head_dim. */
 static inline void att_rows(float *dst, int64_t width, const float *src, int64_t ld, int64_t rows, int64_t head_dim, float f) {
     int64_t whole = (head_dim + VW - 1) / VW * VW;
-    for (int64_t i = 0; i < rows; i++)
+    for (int64_t i = 0; i < rows; i++) {
+        att_ahead(src, ld, i, head_dim);
         for (int64_t c = 0; c < whole; c += VW) vstore(dst + i * width + c, vset(f) * vload_some(src + i * ld + c, head_dim - c));
+    }
 }
 
 /* dst: panels of PANEL rows, each [head_dim][PANEL]: rows become columns; zero past the last row. */
@@ -49,6 +57,7 @@ static inline void att_transpose(float *dst, const float *src, int64_t ld, int64
         if (n < PANEL) memset(dst, 0, (size_t)(head_dim * PANEL) * sizeof *dst);
         for (int64_t j = 0; j < n; j++) {
             const float *s = src + (r + j) * ld;
+            att_ahead(src, ld, r + j, head_dim);
             for (int64_t c = 0; c < head_dim; c++) dst[c * PANEL + j] = s[c];
         }
     }
@@ -56,9 +65,10 @@ static inline void att_transpose(float *dst, const float *src, int64_t ld, int64
 
 /* dst: panels of PANEL columns, each [KEYS][PANEL]; zero past head_dim. */
 static inline void att_panels(float *dst, const float *src, int64_t ld, int64_t rows, int64_t head_dim) {
-    for (int64_t c = 0; c < head_dim; c += VW) {
-        float *d = dst + c / PANEL * (KEYS * PANEL) + c % PANEL;
-        for (int64_t j = 0; j < rows; j++) vstore(d + j * PANEL, vload_some(src + j * ld + c, head_dim - c));
+    for (int64_t j = 0; j < rows; j++) {
+        att_ahead(src, ld, j, head_dim);
+        for (int64_t c = 0; c < head_dim; c += VW)
+            vstore(dst + c / PANEL * (KEYS * PANEL) + j * PANEL + c % PANEL, vload_some(src + j * ld + c, head_dim - c));
     }
 }
 
@@ -87,20 +97,21 @@ static inline float att_softmax(float *s, int64_t n, float *m, float *l) {
     for (int64_t j = 0; j < n; j += VW) top = vmax(vload(s + j), top);
     float before = *m, now = vtop(top);
     now = before > now ? before : now;
+    vf base = vset(now == -INFINITY ? 0 : now);
     for (int64_t j = 0; j < n; j += VW) {
-        vf p = vexp2(vload(s + j) - vset(now));
+        vf p = vexp2(vload(s + j) - base);
         sum = sum + p;
         vstore(s + j, p);
     }
     *m = now;
-    float turn = 1;
-    if (before != now) {
-        float t[VW];
-        vstore(t, vexp2(vset(before - now)));
-        turn = t[0];
+    if (before == now || before == -INFINITY) { /* nothing there yet: l and the output are 0 */
+        vstore(l, vload(l) + sum);
+        return 1;
     }
-    vstore(l, vfma(vload(l), vset(turn), sum));
-    return turn;
+    float turn[VW];
+    vstore(turn, vexp2(vset(before - now)));
+    vstore(l, vfma(vload(l), vset(turn[0]), sum));
+    return turn[0];
 }
 
 static inline void att_fwd_item(const att_fwd *f, int64_t item, float *mem) {
@@ -133,7 +144,7 @@ static inline void att_fwd_item(const att_fwd *f, int64_t item, float *mem) {
                 float *out = o + (r + i) * w;
                 for (int64_t u = 0; u < end - i; u++) {
                     float turn = att_softmax(s + (i + u) * SCORE_LD, mine, &m[r + i + u], l + (r + i + u) * VW);
-                    if (turn == 1 || j0 == 0) continue;
+                    if (turn == 1) continue;
                     for (int64_t c = 0; c < nv * VW; c += VW) vstore(out + u * w + c, vload(out + u * w + c) * vset(turn));
                 }
                 tile pv = {.a = s + i * SCORE_LD,
@@ -154,7 +165,7 @@ static inline void att_fwd_item(const att_fwd *f, int64_t item, float *mem) {
         float *out = a->o + (b * a->nq + i0 + i) * f->ldo + h * hd;
         vf part = vset(1.0f / total);
         for (int64_t c = 0; c < hd; c += VW) vstore_some(out + c, vload(o + i * w + c) * part, hd - c);
-        if (a->lse) a->lse[(b * a->heads + h) * a->nq + i0 + i] = (float)(m[i] * LN2 + log((double)total));
+        if (a->lse) a->lse[(b * a->heads + h) * a->nq + i0 + i] = (float)(m[i] * LN2 + logf(total));
     }
 }
 
@@ -180,7 +191,7 @@ static inline int t_attention(queue *q, const op_attention *a) {
     /* Enough chunks to go round; long ones, because each lays out the keys again. */
     int64_t want = heads >= 4 * f.workers || heads % f.workers == 0 ? 1 : pieces(4 * f.workers, heads);
     f.chunk = pieces(pieces(a->nq, want), 4 * QUERIES) * (4 * QUERIES);
-    f.chunk = least(f.chunk, 16 * QUERIES); /* about 200 KiB with the output: the second cache */
+    f.chunk = least(f.chunk, 84 * QUERIES); /* queries and output are read in order: they need not stay in the second cache */
     f.chunks = pieces(a->nq, f.chunk);
     f.items = heads * f.chunks;
     if (f.workers > f.items) f.workers = (int)f.items;
