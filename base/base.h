@@ -56,6 +56,9 @@ int size_add(size_t a, size_t b, size_t *out);
 /* Zeroed array of n items, 64-byte aligned, or NULL (also when n*size overflows). Freed by mem_free. */
 void *mem_alloc(size_t n, size_t size);
 void mem_free(void *p); /* accepts NULL */
+/* Bytes that this process can still have: free and reclaimable memory, and what its control group leaves. SIZE_MAX: not known.
+ * Linux promises more than it has and kills later; a plan that is compared with this refuses before. */
+size_t mem_available(void);
 
 /* arena: one block, cut from the front, never grown. Opened with bytes 0 it only measures:
  * arena_get returns NULL and arena_used says what a real one needs. */

@@ -1,10 +1,12 @@
 /* memory.c: sizes that are checked before they size anything, aligned blocks, and the arena. */
 #include "base/base.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { ALIGN = 64 }; /* one cache line, and the widest vector load */
+enum { ALIGN = 64 };        /* one cache line, and the widest vector load */
+enum { LARGE = 64 << 20 };  /* from here on a block is compared with what there is: the kernel would grant it and kill later */
 
 int size_mul(size_t a, size_t b, size_t *out) { return __builtin_mul_overflow(a, b, out) ? JEPA_E_MEMORY : 0; }
 int size_add(size_t a, size_t b, size_t *out) { return __builtin_add_overflow(a, b, out) ? JEPA_E_MEMORY : 0; }
@@ -14,7 +16,7 @@ void *mem_alloc(size_t n, size_t size) {
     if (size_mul(n, size, &bytes) || size_add(bytes, ALIGN - 1, &padded) || padded > PTRDIFF_MAX) return NULL;
     padded = padded / ALIGN * ALIGN;
     if (!padded) padded = ALIGN;
-    if (fault_point("alloc")) return NULL;
+    if (fault_point("alloc") || (padded >= LARGE && padded > mem_available())) return NULL;
     void *p = aligned_alloc(ALIGN, padded);
     if (p) memset(p, 0, padded);
     return p;
@@ -22,12 +24,36 @@ void *mem_alloc(size_t n, size_t size) {
 
 void mem_free(void *p) { free(p); }
 
+/* One number out of a file of the kernel's; 0: not there (or "max"). */
+static unsigned long long number_in(const char *path, const char *after) {
+    char line[256];
+    unsigned long long v = 0;
+    FILE *f = fopen(path, "re");
+    if (!f) return 0;
+    while (fgets(line, sizeof line, f))
+        if (!strncmp(line, after, strlen(after)) && sscanf(line + strlen(after), " %llu", &v) == 1) break;
+    fclose(f);
+    return v;
+}
+
+size_t mem_available(void) {
+    unsigned long long kib = number_in("/proc/meminfo", "MemAvailable:"), most = number_in("/sys/fs/cgroup/memory.max", ""),
+                       used = number_in("/sys/fs/cgroup/memory.current", ""), cache = number_in("/sys/fs/cgroup/memory.stat", "inactive_file ");
+    size_t left = kib ? (size_t)kib * 1024 : SIZE_MAX;
+    if (most) {
+        if (used > cache) used -= cache; /* given back when needed */
+        size_t of_group = most > used ? (size_t)(most - used) : 0;
+        if (of_group < left) left = of_group;
+    }
+    return left;
+}
+
 int arena_open(arena *a, size_t bytes, jepa_err *err) {
     memset(a, 0, sizeof *a);
     if (!bytes) return 0;
     if (bytes > PTRDIFF_MAX - ALIGN) return err_set(err, JEPA_E_MEMORY, "an arena of %zu bytes cannot exist", bytes);
     a->size = (bytes + ALIGN - 1) / ALIGN * ALIGN;
-    a->base = fault_point("alloc") ? NULL : aligned_alloc(ALIGN, a->size);
+    a->base = fault_point("alloc") || (a->size >= LARGE && a->size > mem_available()) ? NULL : aligned_alloc(ALIGN, a->size);
     if (!a->base) {
         a->size = 0;
         return err_set(err, JEPA_E_MEMORY, "no memory for %.1f MiB of working space", (double)bytes / 1048576);

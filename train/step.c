@@ -94,21 +94,44 @@ fail:
     return rc;
 }
 
-void train_plan(const train *t, char *text, size_t size) {
+/* What a step needs, by part, in bytes; the last is the sum. */
+enum { PLAN_PARAMS, PLAN_TARGET, PLAN_CONTEXT, PLAN_TARGET_ACTS, PLAN_PREDICTOR, PLAN_BATCH, PLAN_ALL, PLAN_PARTS };
+static void plan_parts(const train *t, double part[PLAN_PARTS]) {
     const train_cfg *c = &t->cfg;
     int64_t n = enc_tokens(&c->enc, c->enc.num_frames, c->enc.img_height, c->enc.img_width);
     enc_shape s = context_shape(t, c->feed.batch, c->enc.num_frames, c->enc.img_height, c->enc.img_width), full = s;
     full.keep_for_backward = 0;
     pred_shape ps = predictor_shape(t, c->feed.batch, n);
-    const double mib = 1048576;
-    double w = (double)t->p.total * 4 / mib, tw = (double)t->tp.total * 4 / mib, rows = (double)c->feed.batch * (double)n * c->enc.embed_dim * 4 / mib;
-    double ea = (double)enc_acts_bytes(t->encoder, &s) / mib, ta = (double)enc_acts_bytes(t->target, &full) / mib,
-           pa = (double)pred_acts_bytes(t->predictor, &ps) / mib, batch = (double)t->x_bytes / mib + 5 * rows;
-    snprintf(text, size,
-             "parameters, gradients, moments %10.1f MiB\ntarget encoder                 %10.1f MiB\ncontext activations            %10.1f MiB\n"
-             "target encoder's working set   %10.1f MiB\npredictor activations          %10.1f MiB\nclips, tokens, gradients       %10.1f MiB\n"
-             "together                       %10.1f MiB\n",
-             4 * w, tw, ea, ta, pa, batch, 4 * w + tw + ea + ta + pa + batch);
+    part[PLAN_PARAMS] = 16.0 * (double)t->p.total; /* values, gradients, two moments */
+    part[PLAN_TARGET] = 4.0 * (double)t->tp.total;
+    part[PLAN_CONTEXT] = (double)enc_acts_bytes(t->encoder, &s);
+    part[PLAN_TARGET_ACTS] = (double)enc_acts_bytes(t->target, &full);
+    part[PLAN_PREDICTOR] = (double)pred_acts_bytes(t->predictor, &ps);
+    part[PLAN_BATCH] = (double)c->feed.batch * (12.0 * c->enc.num_frames * c->enc.img_height * c->enc.img_width + 5 * 4.0 * (double)n * c->enc.embed_dim);
+    part[PLAN_ALL] = 0;
+    for (int i = 0; i < PLAN_ALL; i++) part[PLAN_ALL] += part[i];
+}
+
+void train_plan(const train *t, char *text, size_t size) {
+    static const char *const name[PLAN_PARTS] = {"parameters, gradients, moments", "target encoder", "context activations", "target encoder's working set",
+                                                 "predictor activations", "clips, tokens, gradients", "together"};
+    double part[PLAN_PARTS];
+    plan_parts(t, part);
+    size_t k = 0;
+    for (int i = 0; i < PLAN_PARTS && k < size; i++) k += (size_t)snprintf(text + k, size - k, "%-30s %10.1f MiB\n", name[i], part[i] / 1048576);
+}
+
+/* Refuses before the first step what would be killed in it. Parameters are there already. */
+static int check_plan(const train *t, jepa_err *err) {
+    double part[PLAN_PARTS], gib = 1073741824;
+    plan_parts(t, part);
+    double need = part[PLAN_ALL] - part[PLAN_PARAMS] - part[PLAN_TARGET], free_now = (double)mem_available();
+    if (need <= free_now) return 0;
+    return err_set(err, JEPA_E_MEMORY,
+                   "a step needs %.1f GiB more (context activations %.1f, predictor %.1f, target's working set %.1f, batch %.1f), %.1f are free: a smaller "
+                   "data.batch_size (with nodes: for the same global batch), or model.recompute: %s would help",
+                   need / gib, part[PLAN_CONTEXT] / gib, part[PLAN_PREDICTOR] / gib, part[PLAN_TARGET_ACTS] / gib, part[PLAN_BATCH] / gib, free_now / gib,
+                   t->cfg.recompute_level == RECOMPUTE_NONE ? "mlp or block" : "block");
 }
 
 int train_open(train **out, const train_cfg *c, dev *d, jepa_err *err) {
@@ -141,7 +164,7 @@ int train_open(train **out, const train_cfg *c, dev *d, jepa_err *err) {
         rc = err_set(err, JEPA_E_MEMORY, "no memory for the trainer");
         goto fail;
     }
-    if ((rc = open_workspace(t, c->feed.batch, c->enc.num_frames, c->enc.img_height, c->enc.img_width, err)) < 0) goto fail;
+    if ((rc = check_plan(t, err)) < 0 || (rc = open_workspace(t, c->feed.batch, c->enc.num_frames, c->enc.img_height, c->enc.img_width, err)) < 0) goto fail;
     *out = t;
     return 0;
 fail:

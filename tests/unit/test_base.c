@@ -44,6 +44,9 @@ static void sizes_do_not_wrap(void **s) {
     assert_int_equal((uintptr_t)p % 64, 0);
     assert_int_equal(p[14], 0);
     mem_free(p);
+    size_t there = mem_available();
+    assert_true(there > 16 << 20);
+    if (there < SIZE_MAX / 4) assert_null(mem_alloc(2, there)); /* more than there is: refused, not granted and killed */
 }
 
 static void an_arena_measures_then_gives(void **s) {
