@@ -1,8 +1,8 @@
 /* sample.c: which frames of a video make a clip: the published sampling of V-JEPA 1 and 2, by index, and ours by time.
  *
- * The video is cut into num_clips equal parts. A part longer than a clip's span (frames·step) gives a window of that span; a shorter one its
- * evenly spaced frames, the last repeated. Differences from the published code, each where that fails: a step of 0 is 1 (*slow says so),
- * an index of -1 (several clips of a one-frame video) is 0. */
+ * The video is cut into num_clips equal parts. A part longer than a clip's span (frames·step) gives a window of that span; a shorter one
+ * its evenly spaced frames, the last repeated. Differences from the published code, each where that fails: a step of 0 is 1 (*slow says
+ * so), an index of -1 (several clips of a one-frame video) is 0. */
 #include "video/video.h"
 
 #include <math.h>
@@ -36,16 +36,18 @@ static int step_of(const sample_cfg *c, int64_t n, double video_fps, int64_t *st
         return 0;
     }
     double whole = ceil(video_fps), s;
-    if (c->duration > 0) s = floor(c->duration * (c->raw_fps ? video_fps : whole) / c->frames);
-    else s = floor(whole / c->fps);
+    if (c->duration > 0)
+        s = floor(c->duration * (c->raw_fps ? video_fps : whole) / c->frames);
+    else
+        s = floor(whole / c->fps);
     if (s > 1e9) return err_set(err, JEPA_E_USE, "a step of %.0f frames", s);
     *slow = s < 1 || (!(c->duration > 0) && video_fps < c->fps);
     *step = s < 1 ? 1 : (int64_t)s;
     return 0;
 }
 
-int sample_frames(const sample_cfg *c, int64_t n, double video_fps, int64_t (*draw)(void *, int64_t, int64_t), void *ctx, int64_t *index, int *slow,
-                  jepa_err *err) {
+int sample_frames(const sample_cfg *c, int64_t n, double video_fps, int64_t (*draw)(void *, int64_t, int64_t), void *ctx, int64_t *index,
+                  int *slow, jepa_err *err) {
     int64_t step = 1;
     int is_slow = 0;
     if (slow) *slow = 0;
@@ -61,7 +63,8 @@ int sample_frames(const sample_cfg *c, int64_t n, double video_fps, int64_t (*dr
     for (int i = 0; i < c->num_clips; i++, index += frames) {
         if (part > span) {
             int64_t end = c->random ? draw(ctx, span, part) : span, start = end - span;
-            if (end < span || end >= part) return err_set(err, JEPA_E_USE, "a window drawn outside %lld … %lld", (long long)span, (long long)part - 1);
+            if (end < span || end >= part)
+                return err_set(err, JEPA_E_USE, "a window drawn outside %lld … %lld", (long long)span, (long long)part - 1);
             for (int64_t k = 0; k < frames; k++)
                 index[k] = clip_to(spaced((double)start, (double)end, frames, k), start, end - 1) + i * part;
             continue;

@@ -11,21 +11,21 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Containers that are read. Playlists (hls, dash, concat, sdp …) would open other files or addresses and are refused, as is anything else. */
+/* Containers that are read. Playlists (hls, dash, concat, sdp …) would open other files or addresses and are refused,
+ * as is anything else. */
 static const char *const containers[] = {"mov", "matroska", "webm", "avi", "mpegts", "mpeg", "flv", "ogg", "asf", NULL};
 static const char readable[] = "mp4, mov, mkv, webm, avi, ts, mpg, flv, ogv, wmv";
 
 void video_quiet(void) { av_log_set_level(AV_LOG_QUIET); }
 
-static int bad(vid *v, jepa_err *err, const char *reason) {
-    return err_set_at(err, JEPA_E_INPUT, v->path, -1, "%s: %s", v->path, reason);
-}
+static int bad(vid *v, jepa_err *err, const char *reason) { return err_set_at(err, JEPA_E_INPUT, v->path, -1, "%s: %s", v->path, reason); }
 
 /* ---- what the bytes say ---- */
 
 static int looks_like_image(const uint8_t *b, size_t n) {
-    return (n >= 3 && !memcmp(b, "\xff\xd8\xff", 3)) || (n >= 8 && !memcmp(b, "\x89PNG\r\n\x1a\n", 8)) || (n >= 14 && !memcmp(b, "BM", 2) && !b[6] && !b[7]) ||
-           (n >= 6 && (!memcmp(b, "GIF87a", 6) || !memcmp(b, "GIF89a", 6))) || (n >= 12 && !memcmp(b, "RIFF", 4) && !memcmp(b + 8, "WEBP", 4)) ||
+    return (n >= 3 && !memcmp(b, "\xff\xd8\xff", 3)) || (n >= 8 && !memcmp(b, "\x89PNG\r\n\x1a\n", 8)) ||
+           (n >= 14 && !memcmp(b, "BM", 2) && !b[6] && !b[7]) || (n >= 6 && (!memcmp(b, "GIF87a", 6) || !memcmp(b, "GIF89a", 6))) ||
+           (n >= 12 && !memcmp(b, "RIFF", 4) && !memcmp(b + 8, "WEBP", 4)) ||
            (n >= 4 && (!memcmp(b, "II*\0", 4) || !memcmp(b, "MM\0*", 4)));
 }
 
@@ -72,9 +72,10 @@ static int probe(vid *v, jepa_err *err) {
     for (int i = 0; containers[i]; i++)
         if (av_match_name(containers[i], v->format->name)) return 0;
     if (score < AVPROBE_SCORE_EXTENSION) return bad(v, err, "not a media file"); /* FFmpeg's guess at some bytes */
-    if (!strcmp(v->format->name, "aac") || !strcmp(v->format->name, "mp3") || !strcmp(v->format->name, "wav") || !strcmp(v->format->name, "flac"))
+    const char *f = v->format->name;
+    if (!strcmp(f, "aac") || !strcmp(f, "mp3") || !strcmp(f, "wav") || !strcmp(f, "flac"))
         return bad(v, err, "no video stream (an audio file)");
-    return err_set_at(err, JEPA_E_INPUT, v->path, -1, "%s: format not read: %s (%s are)", v->path, v->format->name, readable);
+    return err_set_at(err, JEPA_E_INPUT, v->path, -1, "%s: format not read: %s (%s are)", v->path, f, readable);
 }
 
 static int pick_stream(vid *v, jepa_err *err) {
@@ -85,7 +86,7 @@ static int pick_stream(vid *v, jepa_err *err) {
         if (st->codecpar->codec_type != AVMEDIA_TYPE_VIDEO) continue;
         if (st->disposition & AV_DISPOSITION_ATTACHED_PIC) {
             cover++;
-        } else if (best < 0 || (!(v->fmt->streams[best]->disposition & AV_DISPOSITION_DEFAULT) && (st->disposition & AV_DISPOSITION_DEFAULT))) {
+        } else if (best < 0 || (st->disposition & ~v->fmt->streams[best]->disposition & AV_DISPOSITION_DEFAULT)) {
             best = (int)i; /* the first, unless a later one is marked as the default */
         }
     }
@@ -94,7 +95,8 @@ static int pick_stream(vid *v, jepa_err *err) {
         return 0;
     }
     if (cover) return bad(v, err, "only a cover picture, no video");
-    return err_set_at(err, JEPA_E_INPUT, v->path, -1, "%s: no video stream (%d audio stream%s found)", v->path, audio, audio == 1 ? "" : "s");
+    return err_set_at(err, JEPA_E_INPUT, v->path, -1, "%s: no video stream (%d audio stream%s found)", v->path, audio,
+                      audio == 1 ? "" : "s");
 }
 
 static int find_streams(vid *v) {
@@ -152,10 +154,12 @@ int vid_demux(vid *v, jepa_err *err) {
 static int make_decoder(vid *v, jepa_err *err) {
     const AVCodecParameters *p = v->fmt->streams[v->stream]->codecpar;
     const AVCodec *c = avcodec_find_decoder(p->codec_id);
-    if (!c) return err_set_at(err, JEPA_E_INPUT, v->path, -1, "%s: no decoder for %s in this FFmpeg", v->path, avcodec_get_name(p->codec_id));
+    const char *name = avcodec_get_name(p->codec_id);
+    if (!c) return err_set_at(err, JEPA_E_INPUT, v->path, -1, "%s: no decoder for %s in this FFmpeg", v->path, name);
     if (p->width < 1 || p->height < 1) return bad(v, err, "no frames: the picture size is not known");
     if (p->width > VID_MAX_SIDE || p->height > VID_MAX_SIDE || (int64_t)p->width * p->height > VID_MAX_PIXELS)
-        return err_set_at(err, JEPA_E_INPUT, v->path, -1, "%s: pictures of %d×%d are too large (at most %d a side)", v->path, p->width, p->height, VID_MAX_SIDE);
+        return err_set_at(err, JEPA_E_INPUT, v->path, -1, "%s: pictures of %d×%d are too large (at most %d a side)", v->path, p->width,
+                          p->height, VID_MAX_SIDE);
     v->dec = fault_point("video.decoder") ? NULL : avcodec_alloc_context3(c);
     v->pkt = av_packet_alloc();
     v->frame = av_frame_alloc();
@@ -173,7 +177,8 @@ static int make_decoder(vid *v, jepa_err *err) {
 int vid_start_decoder(vid *v, jepa_err *err) {
     int rc = avcodec_open2(v->dec, v->dec->codec, NULL);
     if (rc == 0) return 0;
-    return err_set_at(err, JEPA_E_INPUT, v->path, -1, "%s: the %s decoder refuses it (%s)", v->path, avcodec_get_name(v->dec->codec_id), av_err2str(rc));
+    const char *name = avcodec_get_name(v->dec->codec_id);
+    return err_set_at(err, JEPA_E_INPUT, v->path, -1, "%s: the %s decoder refuses it (%s)", v->path, name, av_err2str(rc));
 }
 
 static void put(char *to, size_t size, const char *text) { snprintf(to, size, "%s", text ? text : "unknown"); }
@@ -246,7 +251,8 @@ int vid_open(vid **out, const char *path, const vid_opts *opts, jepa_err *err) {
     v->next = v->from = v->shown = -1;
     int rc = look(v, err);
     if (rc == 0) {
-        if ((rc = vid_demux(v, err)) < 0 || (rc = make_decoder(v, err)) < 0 || (rc = vid_convert_open(v, err)) < 0 || (rc = vid_index(v, err)) < 0) goto fail;
+        if ((rc = vid_demux(v, err)) < 0 || (rc = make_decoder(v, err)) < 0 || (rc = vid_convert_open(v, err)) < 0) goto fail;
+        if ((rc = vid_index(v, err)) < 0) goto fail;
         describe(v);
     }
     if (rc < 0) goto fail;
@@ -279,9 +285,9 @@ const vid_info *vid_get_info(const vid *v) { return &v->info; }
 int64_t vid_decoded(const vid *v) { return v->decoded; }
 
 const char *video_libraries(void) {
-    /* the versions this was built against; pointers into constant text, so that no state is kept */
-    return "libavformat " AV_STRINGIFY(LIBAVFORMAT_VERSION_MAJOR) "." AV_STRINGIFY(LIBAVFORMAT_VERSION_MINOR) "." AV_STRINGIFY(LIBAVFORMAT_VERSION_MICRO)
-           ", libavcodec " AV_STRINGIFY(LIBAVCODEC_VERSION_MAJOR) "." AV_STRINGIFY(LIBAVCODEC_VERSION_MINOR) "." AV_STRINGIFY(LIBAVCODEC_VERSION_MICRO)
-           ", libavutil " AV_STRINGIFY(LIBAVUTIL_VERSION_MAJOR) "." AV_STRINGIFY(LIBAVUTIL_VERSION_MINOR) "." AV_STRINGIFY(LIBAVUTIL_VERSION_MICRO)
-           ", libswscale " AV_STRINGIFY(LIBSWSCALE_VERSION_MAJOR) "." AV_STRINGIFY(LIBSWSCALE_VERSION_MINOR) "." AV_STRINGIFY(LIBSWSCALE_VERSION_MICRO);
+    /* the versions this was built against: constant text, so that no state is kept */
+#define VERSION_OF(L) AV_STRINGIFY(L##_VERSION_MAJOR) "." AV_STRINGIFY(L##_VERSION_MINOR) "." AV_STRINGIFY(L##_VERSION_MICRO)
+    return "libavformat " VERSION_OF(LIBAVFORMAT) ", libavcodec " VERSION_OF(LIBAVCODEC) ", libavutil " VERSION_OF(
+        LIBAVUTIL) ", libswscale " VERSION_OF(LIBSWSCALE);
+#undef VERSION_OF
 }

@@ -77,7 +77,8 @@ void vid_demux_close(vid *v);
 int vid_start_decoder(vid *v, jepa_err *err);
 int vid_index(vid *v, jepa_err *err);   /* reads all packets; fills packet, order, time, frames */
 uint32_t vid_sum(const AVPacket *k);
-int vid_recount(vid *v, int from, int low, int high, jepa_err *err); /* decodes from packet `from` on; display positions low … high become what came out */
+/* Decodes from packet `from` on; display positions low … high become what came out. */
+int vid_recount(vid *v, int from, int low, int high, jepa_err *err);
 int vid_start_of(const vid *v, int f, int back); /* ordinal to decode from for frame f; back: so many keyframes earlier than needed */
 int vid_go(vid *v, int ordinal, jepa_err *err);  /* the next packet is this one, the decoder empty; VID_LOST when that fails */
 int vid_next_picture(vid *v);           /* ordinal of the picture now in frame, VID_EOF, VID_LOST */

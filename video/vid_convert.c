@@ -4,8 +4,6 @@
  * tone-mapped), pixels are taken as square, alpha is dropped: the published models were trained on pictures read like this. */
 #include "video/vid.h"
 
-#include <libavutil/display.h>
-#include <libavutil/imgutils.h>
 #include <libswscale/swscale.h>
 #include <math.h>
 #include <string.h>
@@ -13,7 +11,8 @@
 /* The display matrix of the stream, or NULL. Where it is kept moved in FFmpeg 6.1. */
 static const int32_t *display_matrix(const AVStream *st) {
 #if LIBAVCODEC_VERSION_INT >= AV_VERSION_INT(60, 31, 102)
-    const AVPacketSideData *s = av_packet_side_data_get(st->codecpar->coded_side_data, st->codecpar->nb_coded_side_data, AV_PKT_DATA_DISPLAYMATRIX);
+    const AVCodecParameters *p = st->codecpar;
+    const AVPacketSideData *s = av_packet_side_data_get(p->coded_side_data, p->nb_coded_side_data, AV_PKT_DATA_DISPLAYMATRIX);
     return s && s->size >= 9 * sizeof(int32_t) ? (const int32_t *)s->data : NULL;
 #else
     size_t size = 0;
@@ -22,7 +21,8 @@ static const int32_t *display_matrix(const AVStream *st) {
 #endif
 }
 
-/* The matrix maps stored (p,q) to shown (a·p + c·q, b·p + d·q). Quarter turns and mirrors are followed, other angles are not (as stored). */
+/* The matrix maps stored (p,q) to shown (a·p + c·q, b·p + d·q). Quarter turns and mirrors are followed, other angles are
+ * not (as stored). */
 static void upright(vid *v, const int32_t *m) {
     double a = m[0], b = m[1], c = m[3], d = m[4];
     double small = 0.02, ab = hypot(a, b), cd = hypot(c, d); /* a hundredth of a turn's sine: rounding of 16.16 numbers, no more */
@@ -44,8 +44,8 @@ int vid_convert_open(vid *v, jepa_err *err) {
     v->info.height = v->swap ? v->stored_w : v->stored_h;
     v->stride = ((size_t)v->stored_w * 3 + 127) / 64 * 64 + 64; /* swscale's vector code writes past the last pixel */
     v->line = mem_alloc((size_t)v->stored_h + 1, v->stride);
-    if (!v->line || fault_point("video.picture")) return err_set_at(err, JEPA_E_MEMORY, v->path, -1, "%s: no memory for a picture", v->path);
-    return 0;
+    if (v->line && !fault_point("video.picture")) return 0;
+    return err_set_at(err, JEPA_E_MEMORY, v->path, -1, "%s: no memory for a picture", v->path);
 }
 
 void vid_convert_close(vid *v) {
@@ -59,12 +59,23 @@ void vid_convert_close(vid *v) {
 static int plain_format(int f, int *full) {
     int plain = f;
     switch (f) {
-    case AV_PIX_FMT_YUVJ420P: plain = AV_PIX_FMT_YUV420P; break;
-    case AV_PIX_FMT_YUVJ422P: plain = AV_PIX_FMT_YUV422P; break;
-    case AV_PIX_FMT_YUVJ444P: plain = AV_PIX_FMT_YUV444P; break;
-    case AV_PIX_FMT_YUVJ440P: plain = AV_PIX_FMT_YUV440P; break;
-    case AV_PIX_FMT_YUVJ411P: plain = AV_PIX_FMT_YUV411P; break;
-    default: break;
+    case AV_PIX_FMT_YUVJ420P:
+        plain = AV_PIX_FMT_YUV420P;
+        break;
+    case AV_PIX_FMT_YUVJ422P:
+        plain = AV_PIX_FMT_YUV422P;
+        break;
+    case AV_PIX_FMT_YUVJ444P:
+        plain = AV_PIX_FMT_YUV444P;
+        break;
+    case AV_PIX_FMT_YUVJ440P:
+        plain = AV_PIX_FMT_YUV440P;
+        break;
+    case AV_PIX_FMT_YUVJ411P:
+        plain = AV_PIX_FMT_YUV411P;
+        break;
+    default:
+        break;
     }
     if (plain != f) *full = 1;
     return plain;
@@ -73,39 +84,49 @@ static int plain_format(int f, int *full) {
 /* swscale's name for a matrix; -1: it has none (YCgCo, ICtCp …), and guessing would give wrong colours without a word. */
 static int matrix_of(enum AVColorSpace s) {
     switch (s) {
-    case AVCOL_SPC_BT709: return SWS_CS_ITU709;
-    case AVCOL_SPC_FCC: return SWS_CS_FCC;
-    case AVCOL_SPC_SMPTE240M: return SWS_CS_SMPTE240M;
+    case AVCOL_SPC_BT709:
+        return SWS_CS_ITU709;
+    case AVCOL_SPC_FCC:
+        return SWS_CS_FCC;
+    case AVCOL_SPC_SMPTE240M:
+        return SWS_CS_SMPTE240M;
     case AVCOL_SPC_BT2020_NCL:
-    case AVCOL_SPC_BT2020_CL: return SWS_CS_BT2020;
+    case AVCOL_SPC_BT2020_CL:
+        return SWS_CS_BT2020;
     case AVCOL_SPC_UNSPECIFIED:
     case AVCOL_SPC_RESERVED:
     case AVCOL_SPC_BT470BG:
     case AVCOL_SPC_SMPTE170M:
-    case AVCOL_SPC_RGB: return SWS_CS_ITU601;
-    default: return -1;
+    case AVCOL_SPC_RGB:
+        return SWS_CS_ITU601;
+    default:
+        return -1;
     }
 }
 
 static int prepare(vid *v, const AVFrame *f, jepa_err *err) {
     const AVPixFmtDescriptor *d = av_pix_fmt_desc_get(f->format);
-    int full = f->color_range == AVCOL_RANGE_JPEG, format = plain_format(f->format, &full), matrix = matrix_of(f->colorspace);
+    int full = f->color_range == AVCOL_RANGE_JPEG, matrix = matrix_of(f->colorspace);
+    int format = plain_format(f->format, &full);
     if (!d || !sws_isSupportedInput(format)) {
         return err_set_at(err, JEPA_E_INPUT, v->path, -1, "%s: pixel format %s cannot be converted", v->path, d ? d->name : "unknown");
     }
-    if (d->nb_components < 3 && f->color_range == AVCOL_RANGE_UNSPECIFIED) full = 1; /* grey without a tag is full range, as ffmpeg has it */
+    /* grey without a tag is full range, as ffmpeg has it */
+    if (d->nb_components < 3 && f->color_range == AVCOL_RANGE_UNSPECIFIED) full = 1;
     if (matrix < 0 && !(d->flags & AV_PIX_FMT_FLAG_RGB) && d->nb_components >= 3) {
         const char *name = av_color_space_name(f->colorspace);
         return err_set_at(err, JEPA_E_INPUT, v->path, -1, "%s: colour matrix %s cannot be converted", v->path, name ? name : "unknown");
     }
     if (matrix < 0) matrix = SWS_CS_ITU601;
-    if (v->sws && v->sws_w == f->width && v->sws_h == f->height && v->sws_fmt == format && v->sws_full == full && v->sws_matrix == matrix) return 0;
+    int same_size = v->sws_w == f->width && v->sws_h == f->height;
+    if (v->sws && same_size && v->sws_fmt == format && v->sws_full == full && v->sws_matrix == matrix) return 0;
     sws_freeContext(v->sws);
     v->sws = fault_point("video.swscale") ? NULL
-           : sws_getContext(f->width, f->height, format, v->stored_w, v->stored_h, AV_PIX_FMT_RGB24,
-                            SWS_BILINEAR | SWS_ACCURATE_RND | SWS_FULL_CHR_H_INT, NULL, NULL, NULL);
+                                          : sws_getContext(f->width, f->height, format, v->stored_w, v->stored_h, AV_PIX_FMT_RGB24,
+                                                           SWS_BILINEAR | SWS_ACCURATE_RND | SWS_FULL_CHR_H_INT, NULL, NULL, NULL);
     if (!v->sws) {
-        return err_set_at(err, JEPA_E_INPUT, v->path, -1, "%s: a picture of %d×%d, %s, cannot be converted", v->path, f->width, f->height, d->name);
+        return err_set_at(err, JEPA_E_INPUT, v->path, -1, "%s: a picture of %d×%d, %s, cannot be converted", v->path, f->width, f->height,
+                          d->name);
     }
     if (!(d->flags & AV_PIX_FMT_FLAG_RGB)) {
         /* fails for formats that need no matrix; nothing is lost then */

@@ -88,7 +88,10 @@ static int64_t promise(const vid *v) {
 
 /* ---- order ---- */
 
-typedef struct stamp { int64_t time; int32_t ordinal; } stamp;
+typedef struct stamp {
+    int64_t time;
+    int32_t ordinal;
+} stamp;
 static int by_time(const void *a, const void *b) {
     const stamp *x = a, *y = b;
     return x->time != y->time ? (x->time < y->time ? -1 : 1) : x->ordinal < y->ordinal ? -1 : 1;
@@ -149,8 +152,10 @@ static void fill_times(vid *v) {
     for (int i = v->packets - 1; i >= 0 && lacking; i--) {
         vid_packet *p = &v->packet[i];
         if (p->pts == p->dts) continue;
-        if (next != AV_NOPTS_VALUE) p->time = next;
-        else if (p->pts == AV_NOPTS_VALUE) p->time = v->packet[v->packets - 1].dts + 1;
+        if (next != AV_NOPTS_VALUE)
+            p->time = next;
+        else if (p->pts == AV_NOPTS_VALUE)
+            p->time = v->packet[v->packets - 1].dts + 1;
         next = p->dts;
     }
 }
@@ -244,6 +249,7 @@ int vid_index(vid *v, jepa_err *err) {
     if (rc < 0) return rc;
     v->info.promised = v->cut && promised > v->frames ? promised : v->frames;
     if (v->frames) return 0;
-    if (promised > 0) return err_set_at(err, JEPA_E_INPUT, v->path, -1, "%s: no frames: cut short (%lld promised)", v->path, (long long)promised);
+    if (promised > 0)
+        return err_set_at(err, JEPA_E_INPUT, v->path, -1, "%s: no frames: cut short (%lld promised)", v->path, (long long)promised);
     return err_set_at(err, JEPA_E_INPUT, v->path, -1, "%s: no frames can be decoded", v->path);
 }

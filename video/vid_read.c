@@ -1,5 +1,6 @@
-/* vid_read.c: frames by number. Each group of pictures that is needed is decoded once, from its keyframe on; what comes out is recognised by
- * its packet, never by its time. A seek that led elsewhere is seen (the packets are compared with the index) and made good from earlier. */
+/* vid_read.c: frames by number. Each group of pictures that is needed is decoded once, from its keyframe on; what comes out is
+ * recognised by its packet, never by its time. A seek that led elsewhere is seen (the packets are compared with the index) and
+ * made good from earlier. */
 #include "video/vid.h"
 
 #include <stdlib.h>
@@ -22,7 +23,8 @@ static int packet(vid *v) {
         if (v->pkt->stream_index == v->stream) break;
         av_packet_unref(v->pkt);
     }
-    if (v->packet[v->next].size != v->pkt->size || v->packet[v->next].sum != vid_sum(v->pkt)) { /* times can be guesses and differ after a seek */
+    const vid_packet *p = &v->packet[v->next];
+    if (p->size != v->pkt->size || p->sum != vid_sum(v->pkt)) { /* times can be guesses, and differ after a seek */
         av_packet_unref(v->pkt);
         v->next = -1;
         return VID_LOST;
@@ -37,7 +39,8 @@ static void packet_done(vid *v) {
     v->next++;
 }
 
-/* All of it has to agree: program streams give packets that begin in the middle, and guessed times, after a seek; plain pictures have equal bytes. */
+/* All of it has to agree: after a seek program streams give packets that begin in the middle and times that are guesses, and
+ * plain pictures have equal bytes. */
 static int same(const vid_packet *p, const AVPacket *k) {
     if (p->size != k->size || p->pos != k->pos || k->pos < 0) return 0;
     if (p->pts != AV_NOPTS_VALUE || k->pts != AV_NOPTS_VALUE ? p->pts != k->pts : p->dts != k->dts || k->dts == AV_NOPTS_VALUE) return 0;
@@ -128,7 +131,8 @@ int vid_next_picture(vid *v) {
             continue;
         }
         v->pkt->pts = v->pkt->dts = v->next;
-        if (v->pkt->size > 0 && avcodec_send_packet(v->dec, v->pkt) == AVERROR(EAGAIN) && full++ < 64) continue; /* more to take out first */
+        if (v->pkt->size > 0 && avcodec_send_packet(v->dec, v->pkt) == AVERROR(EAGAIN) && full++ < 64)
+            continue;   /* more to take out first */
         packet_done(v); /* what a damaged packet costs shows in what comes out */
         full = 0;
     }
@@ -184,14 +188,18 @@ static int show(vid *v, int f, jepa_err *err) {
         int start = back > 8 ? 0 : vid_start_of(v, f, back);
         last = start == 0;
         rc = vid_go(v, start, err);
-        if (rc == VID_LOST) return err_set_at(err, JEPA_E_INPUT, v->path, -1, "%s: does not read the same twice; is it being written?", v->path);
+        if (rc == VID_LOST)
+            return err_set_at(err, JEPA_E_INPUT, v->path, -1, "%s: does not read the same twice; is it being written?", v->path);
         if (rc < 0) return rc;
         rc = run_to(v, f, back == 0);
     }
     return rc;
 }
 
-typedef struct want { int64_t index; int place; } want;
+typedef struct want {
+    int64_t index;
+    int place;
+} want;
 static int by_index(const void *a, const void *b) {
     const want *x = a, *y = b;
     return x->index != y->index ? (x->index < y->index ? -1 : 1) : x->place - y->place;
@@ -219,7 +227,8 @@ int vid_read(vid *v, const int64_t *index, int n, uint8_t *rgb, double *seconds,
     if (n < 1) return n < 0 ? err_set(err, JEPA_E_USE, "%s: %d frames asked for", v->info.is_image ? "image" : v->path, n) : 0;
     for (int i = 0; i < n; i++) {
         if (index[i] >= 0 && index[i] < v->info.frames) continue;
-        return err_set_at(err, JEPA_E_USE, v->path, -1, "%s: frame %lld asked for, there are 0 … %lld", v->path, (long long)index[i], (long long)v->info.frames - 1);
+        return err_set_at(err, JEPA_E_USE, v->path, -1, "%s: frame %lld asked for, there are 0 … %lld", v->path, (long long)index[i],
+                          (long long)v->info.frames - 1);
     }
     want *w = mem_alloc((size_t)n, sizeof *w);
     if (!w) return err_set_at(err, JEPA_E_MEMORY, v->path, -1, "%s: no memory to read %d frames", v->path, n);
@@ -256,8 +265,10 @@ int64_t vid_frame_at(vid *v, double seconds) {
     seconds += 1e-6; /* times come written with six digits, or as sums of fractions; no two frames are that close */
     while (low < high) {
         int64_t middle = high - (high - low) / 2;
-        if (vid_time_of(v, middle) <= seconds) low = middle;
-        else high = middle - 1;
+        if (vid_time_of(v, middle) <= seconds)
+            low = middle;
+        else
+            high = middle - 1;
     }
     return low;
 }

@@ -38,8 +38,10 @@ static int check(const char *path, const vid_write_cfg *c, jepa_err *err) {
     if (c->width < 2 || c->height < 2 || c->width > 16384 || c->height > 16384 || (int64_t)c->width * c->height > 1 << 28)
         return err_set_at(err, JEPA_E_USE, path, -1, "%s: a video of %d×%d: sides of 2 … 16384", path, c->width, c->height);
     if (!c->lossless && (c->width % 2 || c->height % 2))
-        return err_set_at(err, JEPA_E_USE, path, -1, "%s: a video of %d×%d: 4:2:0 needs even sides (lossless does not)", path, c->width, c->height);
-    if (!(c->fps >= 0.001 && c->fps <= 1000)) return err_set_at(err, JEPA_E_USE, path, -1, "%s: %g frames per second: 0.001 … 1000", path, c->fps);
+        return err_set_at(err, JEPA_E_USE, path, -1, "%s: a video of %d×%d: 4:2:0 needs even sides (lossless does not)", path, c->width,
+                          c->height);
+    if (!(c->fps >= 0.001 && c->fps <= 1000))
+        return err_set_at(err, JEPA_E_USE, path, -1, "%s: %g frames per second: 0.001 … 1000", path, c->fps);
     if (c->crf < 0 || c->crf > 51) return err_set_at(err, JEPA_E_USE, path, -1, "%s: crf %d: 0 … 51", path, c->crf);
     if (c->gop < 0 || c->gop > 1 << 20) return err_set_at(err, JEPA_E_USE, path, -1, "%s: a group of %d pictures", path, c->gop);
     return 0;
@@ -51,7 +53,8 @@ static int open_encoder(vid_writer *w, jepa_err *err) {
     int x264 = codec != NULL;
     if (!x264 && c->lossless) return err_set_at(err, JEPA_E_UNSUPPORTED, w->path, -1, "%s: lossless needs an FFmpeg with libx264", w->path);
     if (!x264) codec = avcodec_find_encoder(AV_CODEC_ID_MPEG4);
-    if (!codec) return err_set_at(err, JEPA_E_UNSUPPORTED, w->path, -1, "%s: this FFmpeg has neither libx264 nor the mpeg4 encoder", w->path);
+    if (!codec)
+        return err_set_at(err, JEPA_E_UNSUPPORTED, w->path, -1, "%s: this FFmpeg has neither libx264 nor the mpeg4 encoder", w->path);
     w->enc = fault_point("writer.encoder") ? NULL : avcodec_alloc_context3(codec);
     if (!w->enc) return failed(w, JEPA_E_MEMORY, err, "no memory for an encoder", AVERROR(ENOMEM));
     AVCodecContext *e = w->enc;
@@ -63,7 +66,8 @@ static int open_encoder(vid_writer *w, jepa_err *err) {
     e->gop_size = c->gop > 0 ? c->gop : 250;
     e->thread_count = 1; /* the bytes do not depend on the machine */
     e->flags |= AV_CODEC_FLAG_BITEXACT | AV_CODEC_FLAG_GLOBAL_HEADER;
-    e->colorspace = AVCOL_SPC_BT709, e->color_primaries = AVCOL_PRI_BT709, e->color_trc = AVCOL_TRC_BT709, e->color_range = AVCOL_RANGE_MPEG;
+    e->colorspace = AVCOL_SPC_BT709, e->color_range = AVCOL_RANGE_MPEG;
+    e->color_primaries = AVCOL_PRI_BT709, e->color_trc = AVCOL_TRC_BT709;
     int rc;
     if (x264) {
         /* veryfast with a short look-ahead: opening the encoder is most of the cost of a clip of 16 small frames */
@@ -75,8 +79,8 @@ static int open_encoder(vid_writer *w, jepa_err *err) {
         e->flags |= AV_CODEC_FLAG_QSCALE;
         e->global_quality = FF_QP2LAMBDA * (c->crf < 8 ? 1 : c->crf / 4); /* its scale of 1 … 31 for ours of 0 … 51 */
     }
-    if ((rc = avcodec_open2(e, codec, NULL)) < 0) return failed(w, JEPA_E_UNSUPPORTED, err, "the video encoder refuses this size and rate", rc);
-    return 0;
+    if ((rc = avcodec_open2(e, codec, NULL)) >= 0) return 0;
+    return failed(w, JEPA_E_UNSUPPORTED, err, "the video encoder refuses this size and rate", rc);
 }
 
 static int open_output(vid_writer *w, jepa_err *err) {
@@ -84,7 +88,8 @@ static int open_output(vid_writer *w, jepa_err *err) {
     if (rc < 0) return failed(w, JEPA_E_MEMORY, err, "no MP4 writer", rc);
     w->fmt->flags |= AVFMT_FLAG_BITEXACT; /* no version, no time of day */
     w->stream = avformat_new_stream(w->fmt, NULL);
-    if (!w->stream || avcodec_parameters_from_context(w->stream->codecpar, w->enc) < 0) return failed(w, JEPA_E_MEMORY, err, "no memory", AVERROR(ENOMEM));
+    if (!w->stream || avcodec_parameters_from_context(w->stream->codecpar, w->enc) < 0)
+        return failed(w, JEPA_E_MEMORY, err, "no memory", AVERROR(ENOMEM));
     w->stream->time_base = w->enc->time_base;
     w->stream->avg_frame_rate = w->enc->framerate;
     rc = fault_point("writer.create") ? AVERROR(EACCES) : avio_open(&w->fmt->pb, w->url, AVIO_FLAG_WRITE);
@@ -174,8 +179,10 @@ int vid_writer_finish(vid_writer **pw, jepa_err *err) {
         int closed = avio_closep(&w->fmt->pb);
         if (e >= 0 && closed < 0) e = closed;
         if (e >= 0 && (fault_point("writer.rename") || rename(w->aside, w->path))) e = AVERROR(errno ? errno : EIO);
-        if (e < 0) rc = failed(w, JEPA_E_IO, err, "cannot be written", e);
-        else w->created = 0;
+        if (e < 0)
+            rc = failed(w, JEPA_E_IO, err, "cannot be written", e);
+        else
+            w->created = 0;
     }
     vid_writer_abort(pw);
     return rc;

@@ -31,7 +31,9 @@ int vid_open(vid **out, const char *path, const vid_opts *opts, jepa_err *err);
 void vid_close(vid **v);
 const vid_info *vid_get_info(const vid *v);
 /* n frames by index (any order, repeats allowed; outside 0 … frames-1 is JEPA_E_USE) → rgb [n,H,W,3]; seconds [n] or NULL: presentation times.
- * Decodes each group of pictures that is needed once, no other. When decoding ends early (a cut file) info->frames is corrected and JEPA_E_END returned. */
+ * Decodes each group of pictures that is needed once, no other. Where fewer frames come out than the packets promised (damage in the middle),
+ * info->frames is corrected, once, and JEPA_E_END returned: sample again. Another size later in the stream is scaled to the first.
+ * Colours: matrix and range as tagged; no tag: BT.601 limited. No tone mapping, square pixels, alpha dropped. */
 int vid_read(vid *v, const int64_t *index, int n, uint8_t *rgb, double *seconds, jepa_err *err);
 int64_t vid_frame_at(vid *v, double seconds); /* frame on display: the last with time <= seconds (first frame's time is 0); 0 before the first */
 double vid_time_of(vid *v, int64_t frame);
@@ -42,7 +44,7 @@ typedef struct sample_cfg {
     int frames;               /* per clip */
     double fps;               /* > 0: step = ceil(video fps) div fps, at least 1 */
     int frame_step;           /* used when fps is 0 */
-    double duration;          /* seconds; > 0: step = floor(duration·ceil(fps)/frames), at least 1 */
+    double duration;          /* seconds; > 0: step = floor(duration·ceil(fps)/frames), at least 1; goes before fps */
     int raw_fps;              /* V-JEPA 1: duration mode with the raw rate */
     int num_clips;
     int random;               /* random window where a part is longer than the span */

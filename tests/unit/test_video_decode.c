@@ -23,7 +23,8 @@ static void check_access(const char *name, int frames, const int *numbers, int f
     for (int i = 0; i < 3 * frames; i++) {
         int64_t k = i < 9 ? special[i] % frames : i < frames ? frames - 1 - i : (i * 37 + i / 7 * 11) % frames;
         if (vid_read(w, &k, 1, one, &t, &err) < 0) fail_msg("%s", err.text);
-        if (memcmp(one, all + picture_size(v) * (size_t)k, picture_size(v))) fail_msg("%s: frame %lld differs when read alone", name, (long long)k);
+        if (memcmp(one, all + picture_size(v) * (size_t)k, picture_size(v)))
+            fail_msg("%s: frame %lld differs when read alone", name, (long long)k);
         assert_true(t == vid_time_of(v, k));
     }
     free(all);
@@ -80,7 +81,10 @@ static void threads_give_the_same(void **state) {
 }
 
 /* One source in many wrappings. Each line: file, encoder that it needs, how it is made, frames, number of the first. */
-typedef struct wrapping { const char *file, *encoder, *how; int frames, first; } wrapping;
+typedef struct wrapping {
+    const char *file, *encoder, *how;
+    int frames, first;
+} wrapping;
 static const wrapping wrappings[] = {
     {"a.mkv", "libx264", "ff -i numbered.mp4 -c copy a.mkv", 60, 0},
     {"live.mkv", "libx264", "ff -i numbered.mp4 -c copy -f matroska -live 1 live.mkv", 60, 0}, /* no index in the file */
@@ -95,7 +99,8 @@ static const wrapping wrappings[] = {
     {"refresh.mp4", "libx264", "ff -i numbered.mp4 -c:v libx264 -crf 4 -intra-refresh 1 -g 20 -bf 0 refresh.mp4", 60, 0},
     {"fields.mp4", "libx264", "ff -i numbered.mp4 -c:v libx264 -crf 4 -g 15 -flags +ilme+ildct -x264-params tff=1 fields.mp4", 60, 0},
     {"onegroup.mp4", "libx264", "ff -i numbered.mp4 -c:v libx264 -crf 4 -g 1000 -bf 2 onegroup.mp4", 60, 0},
-    {"hevc.mp4", "libx265", "ff -i numbered.mp4 -c:v libx265 -crf 4 -x265-params log-level=error:keyint=12:open-gop=1:bframes=4 hevc.mp4", 60, 0},
+    {"hevc.mp4", "libx265", "ff -i numbered.mp4 -c:v libx265 -crf 4 -x265-params log-level=error:keyint=12:open-gop=1:bframes=4 hevc.mp4",
+     60, 0},
     {"hevc.ts", "libx265", "ff -i hevc.mp4 -c copy hevc.ts", 60, 0},
     {"m2.mpg", "mpeg2video", "ff -i numbered.mp4 -c:v mpeg2video -q 2 -bf 2 -g 15 m2.mpg", 60, 0},
     {"m2.ts", "mpeg2video", "ff -i numbered.mp4 -c:v mpeg2video -q 2 -bf 2 -g 15 m2.ts", 60, 0},
@@ -104,12 +109,16 @@ static const wrapping wrappings[] = {
     {"t.ogv", "libtheora", "ff -i numbered.mp4 -c:v libtheora -q 10 -g 15 t.ogv", 60, 0},
     {"mj.avi", "mjpeg", "ff -i numbered.mp4 -c:v mjpeg -q 2 -pix_fmt yuvj420p mj.avi", 60, 0},
     {"v8.webm", "libvpx", "ff -i numbered.mp4 -c:v libvpx -crf 4 -b:v 2M -auto-alt-ref 1 -lag-in-frames 16 -g 30 v8.webm", 60, 0},
-    {"v9.webm", "libvpx-vp9", "ff -i numbered.mp4 -c:v libvpx-vp9 -crf 4 -b:v 0 -cpu-used 8 -auto-alt-ref 1 -lag-in-frames 16 -g 30 v9.webm", 60, 0},
+    {"v9.webm", "libvpx-vp9",
+     "ff -i numbered.mp4 -c:v libvpx-vp9 -crf 4 -b:v 0 -cpu-used 8 -auto-alt-ref 1 -lag-in-frames 16 -g 30 v9.webm", 60, 0},
     {"av1.mkv", "libsvtav1", "ff -i numbered.mp4 -c:v libsvtav1 -preset 10 -crf 8 -g 30 av1.mkv", 60, 0},
     /* a moving picture, so that a wrong reference shows; compared with itself and with what the tool counts */
-    {"rich.mp4", "libx264", "ff -f lavfi -i testsrc2=s=176x144:r=30:d=2 -c:v libx264 -crf 18 -g 12 -bf 3 -pix_fmt yuv420p rich.mp4", 60, -1},
-    {"richopen.mp4", "libx264", "ff -i rich.mp4 -c:v libx264 -crf 18 -bf 3 -x264-params open-gop=1:keyint=12:min-keyint=12:scenecut=0 richopen.mp4", 60, -1},
-    {"rich5.mkv", "libx265", "ff -i rich.mp4 -c:v libx265 -crf 18 -x265-params log-level=error:keyint=12:open-gop=1:bframes=4 rich5.mkv", 60, -1},
+    {"rich.mp4", "libx264", "ff -f lavfi -i testsrc2=s=176x144:r=30:d=2 -c:v libx264 -crf 18 -g 12 -bf 3 -pix_fmt yuv420p rich.mp4", 60,
+     -1},
+    {"richopen.mp4", "libx264",
+     "ff -i rich.mp4 -c:v libx264 -crf 18 -bf 3 -x264-params open-gop=1:keyint=12:min-keyint=12:scenecut=0 richopen.mp4", 60, -1},
+    {"rich5.mkv", "libx265", "ff -i rich.mp4 -c:v libx265 -crf 18 -x265-params log-level=error:keyint=12:open-gop=1:bframes=4 rich5.mkv",
+     60, -1},
     {"rich2.ts", "mpeg2video", "ff -i rich.mp4 -c:v mpeg2video -q 4 -bf 2 -g 15 rich2.ts", 60, -1},
     {"rich4.avi", "mpeg4", "ff -i rich.mp4 -c:v mpeg4 -q 4 -bf 2 -g 15 rich4.avi", 60, -1},
     {"richr.ts", "libx264", "ff -i rich.mp4 -c:v libx264 -crf 18 -intra-refresh 1 -g 20 -bf 0 richr.ts", 60, -1},
@@ -139,7 +148,9 @@ static void same_as_the_tool(void **state) {
     static const char *const file[] = {"rich.mp4", "richopen.mp4", "cut.mp4", "opengop.ts", NULL};
     for (int i = 0; file[i]; i++) {
         char text[512];
-        snprintf(text, sizeof text, "ff -i %s -vsync passthrough -sws_flags bilinear+accurate_rnd+full_chroma_int -pix_fmt rgb24 -f rawvideo out.rgb", file[i]);
+        snprintf(text, sizeof text,
+                 "ff -i %s -vsync passthrough -sws_flags bilinear+accurate_rnd+full_chroma_int -pix_fmt rgb24 -f rawvideo out.rgb",
+                 file[i]);
         if (script(text)) {
             print_message("left out: %s (the tool is too old)\n", file[i]);
             continue;
@@ -152,7 +163,8 @@ static void same_as_the_tool(void **state) {
         assert_int_equal(got, size);
         uint8_t *ours = read_all(v, n);
         for (size_t k = 0; k < size; k++)
-            if (abs(ours[k] - (uint8_t)theirs[k]) > 2) fail_msg("%s: byte %zu is %d, the tool has %d", file[i], k, ours[k], (uint8_t)theirs[k]);
+            if (abs(ours[k] - (uint8_t)theirs[k]) > 2)
+                fail_msg("%s: byte %zu is %d, the tool has %d", file[i], k, ours[k], (uint8_t)theirs[k]);
         free(ours);
         mem_free(theirs);
         vid_close(&v);
@@ -161,7 +173,8 @@ static void same_as_the_tool(void **state) {
 
 static void variable_rate(void **state) {
     need_encoder("libx264");
-    assert_int_equal(script("ff -i numbered.mp4 -vf \"select='lt(n,30)+not(mod(n,5))'\" -vsync vfr -c:v libx264 -crf 4 -bf 0 -g 250 vfr.mp4"), 0);
+    assert_int_equal(
+        script("ff -i numbered.mp4 -vf \"select='lt(n,30)+not(mod(n,5))'\" -vsync vfr -c:v libx264 -crf 4 -bf 0 -g 250 vfr.mp4"), 0);
     int numbers[36];
     for (int i = 0; i < 36; i++) numbers[i] = i <= 30 ? i : 30 + (i - 30) * 5;
     check_access("vfr.mp4", 36, numbers, 0);
@@ -196,7 +209,10 @@ static void variable_rate(void **state) {
 }
 
 static char colour(const uint8_t *p) {
-    return p[0] > 200 && p[1] < 60 && p[2] < 60 ? 'r' : p[2] > 200 && p[0] < 60 && p[1] < 60 ? 'b' : p[0] < 40 && p[1] < 40 && p[2] < 40 ? '0' : '?';
+    return p[0] > 200 && p[1] < 60 && p[2] < 60   ? 'r'
+           : p[2] > 200 && p[0] < 60 && p[1] < 60 ? 'b'
+           : p[0] < 40 && p[1] < 40 && p[2] < 40  ? '0'
+                                                  : '?';
 }
 
 static void corners(const char *name, int as_stored, int width, int height, int rotation, const char *want) {
@@ -221,7 +237,8 @@ static void turned_phone(void **state) {
     need_encoder("libx264");
     assert_int_equal(script("ff -f lavfi -i \"color=c=black:s=320x240:r=10:d=1,format=yuv420p,drawbox=x=0:y=0:w=320:h=60:color=red:t=fill,"
                             "drawbox=x=0:y=60:w=80:h=180:color=blue:t=fill\" -c:v libx264 -crf 4 up.mp4\n"
-                            "for r in 90 180 270; do ff -i up.mp4 -c copy -metadata:s:v:0 rotate=$r rot$r.mp4 || :; done"), 0);
+                            "for r in 90 180 270; do ff -i up.mp4 -c copy -metadata:s:v:0 rotate=$r rot$r.mp4 || :; done"),
+                     0);
     corners("up.mp4", 0, 320, 240, 0, "rrb0");
     char text[256];
     snprintf(text, sizeof text, "ffprobe -v error -show_streams rot90.mp4 | grep -q rotation=90");
@@ -266,18 +283,25 @@ static void mirrored(void **state) {
 
 static void colours(void **state) {
     need_encoder("libx264");
-    static const struct { const char *file, *encoder, *how; int w, h; } c[] = {
+    static const struct {
+        const char *file, *encoder, *how;
+        int w, h;
+    } c[] = {
         {"c709.mp4", "libx264", "mk c709.mp4 320x240 yuv420p bt709 tv -c:v libx264 -crf 4 -colorspace bt709", 320, 240},
         {"c601.mp4", "libx264", "mk c601.mp4 320x240 yuv420p smpte170m tv -c:v libx264 -crf 4 -colorspace smpte170m", 320, 240},
         {"cfull.mp4", "libx264", "mk cfull.mp4 320x240 yuvj420p bt709 pc -c:v libx264 -crf 4 -colorspace bt709", 320, 240},
-        {"c10.mp4", "libx265", "mk c10.mp4 320x240 yuv420p10le bt709 tv -c:v libx265 -crf 4 -x265-params log-level=error -tag:v hvc1 -colorspace bt709", 320, 240},
+        {"c10.mp4", "libx265",
+         "mk c10.mp4 320x240 yuv420p10le bt709 tv -c:v libx265 -crf 4 -x265-params log-level=error -tag:v hvc1 -colorspace bt709", 320,
+         240},
         {"c444.mp4", "libx264", "mk c444.mp4 320x240 yuv444p bt709 tv -c:v libx264 -crf 4 -colorspace bt709", 320, 240},
-        {"cvp9.webm", "libvpx-vp9", "mk cvp9.webm 320x240 yuv420p bt709 tv -c:v libvpx-vp9 -crf 10 -b:v 0 -cpu-used 8 -colorspace bt709", 320, 240},
+        {"cvp9.webm", "libvpx-vp9", "mk cvp9.webm 320x240 yuv420p bt709 tv -c:v libvpx-vp9 -crf 10 -b:v 0 -cpu-used 8 -colorspace bt709",
+         320, 240},
         {"cav1.mp4", "libsvtav1", "mk cav1.mp4 320x240 yuv420p bt709 tv -c:v libsvtav1 -crf 10 -colorspace bt709", 320, 240},
         {"codd.mp4", "libx264", "mk codd.mp4 323x241 yuv444p bt709 tv -c:v libx264 -crf 4 -colorspace bt709", 323, 241},
         {"c854.mp4", "libx264", "mk c854.mp4 854x482 yuv420p bt709 tv -c:v libx264 -crf 4 -colorspace bt709", 854, 482},
         {"c2020.mp4", "libx264", "mk c2020.mp4 320x240 yuv420p bt2020 tv -c:v libx264 -crf 4 -colorspace bt2020nc", 320, 240},
-        {"none.mp4", "libx264", "mk none.mp4 320x240 yuv420p smpte170m tv -c:v libx264 -crf 4", 320, 240}, /* no tag: read as BT.601 limited */
+        {"none.mp4", "libx264", "mk none.mp4 320x240 yuv420p smpte170m tv -c:v libx264 -crf 4", 320,
+         240}, /* no tag: read as BT.601 limited */
         {"crgb.mkv", "ffv1", "mk crgb.mkv 64x48 bgr0 bt709 pc -c:v ffv1", 64, 48},
     };
     int made = 0;
@@ -290,7 +314,8 @@ static void colours(void **state) {
         }
         snprintf(text, sizeof text,
                  "mk() { out=$1; sz=$2; pix=$3; mat=$4; rng=$5; shift 5; ff -f lavfi -i \"color=c=0xC83C14:s=$sz:r=10:d=1,format=gbrp\" "
-                 "-vf \"scale=out_color_matrix=$mat:out_range=$rng,format=$pix\" \"$@\" -color_range $rng $out; }\n%s\n", c[i].how);
+                 "-vf \"scale=out_color_matrix=$mat:out_range=$rng,format=$pix\" \"$@\" -color_range $rng $out; }\n%s\n",
+                 c[i].how);
         if (script(text)) fail_msg("%s could not be made", c[i].file);
         vid *v = opened(c[i].file);
         assert_int_equal(vid_get_info(v)->width, c[i].w);
@@ -311,7 +336,9 @@ static void colours(void **state) {
 /* 3,000 frames in groups of 250: sixteen frames cost the groups they lie in, one pass each. */
 static void only_the_groups_needed(void **state) {
     need_encoder("libx264");
-    assert_int_equal(script("ff -f lavfi -i testsrc2=s=96x64:r=30:d=100 -c:v libx264 -preset ultrafast -g 250 -keyint_min 250 -sc_threshold 0 -bf 2 long.mp4"), 0);
+    assert_int_equal(script("ff -f lavfi -i testsrc2=s=96x64:r=30:d=100 -c:v libx264 -preset ultrafast -g 250 -keyint_min 250 "
+                            "-sc_threshold 0 -bf 2 long.mp4"),
+                     0);
     vid *v = opened("long.mp4");
     assert_int_equal(vid_get_info(v)->frames, 3000);
     assert_int_equal(vid_decoded(v), 0); /* opening decodes nothing */
@@ -319,7 +346,7 @@ static void only_the_groups_needed(void **state) {
     for (int i = 0; i < 16; i++) index[i] = 1010 + 4 * i; /* in the group of 1000 … 1249 */
     free(read_frames(v, index, 16, NULL));
     int64_t once = vid_decoded(v);
-    assert_true(once >= 71 && once <= 75); /* 1000 … 1070, a few held back for order */
+    assert_true(once >= 71 && once <= 75);                /* 1000 … 1070, a few held back for order */
     for (int i = 0; i < 16; i++) index[i] = 1074 + 4 * i; /* goes on where it is */
     free(read_frames(v, index, 16, NULL));
     assert_true(vid_decoded(v) - once <= 68);
@@ -341,9 +368,15 @@ static int tear_down(void **state) { return remove_folder(); }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(numbered_clip), cmocka_unit_test(threads_give_the_same), cmocka_unit_test(wrapped_in_many_ways),
-        cmocka_unit_test(same_as_the_tool), cmocka_unit_test(variable_rate), cmocka_unit_test(turned_phone), cmocka_unit_test(mirrored),
-        cmocka_unit_test(colours), cmocka_unit_test(only_the_groups_needed),
+        cmocka_unit_test(numbered_clip),
+        cmocka_unit_test(threads_give_the_same),
+        cmocka_unit_test(wrapped_in_many_ways),
+        cmocka_unit_test(same_as_the_tool),
+        cmocka_unit_test(variable_rate),
+        cmocka_unit_test(turned_phone),
+        cmocka_unit_test(mirrored),
+        cmocka_unit_test(colours),
+        cmocka_unit_test(only_the_groups_needed),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -11,7 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-typedef struct given { const json *next; int draws, wrong; } given;
+typedef struct given {
+    const json *next;
+    int draws, wrong;
+} given;
 static int64_t recorded(void *ctx, int64_t low, int64_t high) {
     given *g = ctx;
     if (!g->next) {
@@ -40,7 +43,8 @@ static void equals_the_records(void **state) {
         c.num_clips = (int)json_number(json_get(r, "num_clips"), 0);
         c.random = json_bool(json_get(r, "random"), 0);
         c.allow_clip_overlap = json_bool(json_get(r, "allow_overlap"), 0);
-        int64_t n = (int64_t)json_number(json_get(r, "frames_in_video"), 0), *index = calloc((size_t)c.frames * (size_t)c.num_clips, sizeof *index);
+        int64_t n = (int64_t)json_number(json_get(r, "frames_in_video"), 0),
+                *index = calloc((size_t)c.frames * (size_t)c.num_clips, sizeof *index);
         given g = {json_first(json_get(r, "draws_low_high_value")), 0, 0};
         int slow = 0;
         assert_int_equal(sample_frames(&c, n, json_number(json_get(r, "video_fps"), 0), recorded, &g, index, &slow, &err), 0);
@@ -74,9 +78,11 @@ static void expect(const sample_cfg *c, int64_t n, double fps, int is_slow, cons
     assert_int_equal(sample_frames(c, n, fps, NULL, NULL, index, &slow, &err), 0);
     assert_int_equal(slow, is_slow);
     for (int i = 0; i < c->frames * c->num_clips; i++) /* the last number goes on */
-        if (index[i] != want[i < given_there ? i : given_there - 1]) fail_msg("%lld frames, place %d: %lld", (long long)n, i, (long long)index[i]);
+        if (index[i] != want[i < given_there ? i : given_there - 1])
+            fail_msg("%lld frames, place %d: %lld", (long long)n, i, (long long)index[i]);
 }
-#define EXPECT(c, n, fps, slow, ...) expect(c, n, fps, slow, (const int[]){__VA_ARGS__}, (int)(sizeof((const int[]){__VA_ARGS__}) / sizeof(int)))
+#define EXPECT(c, n, fps, slow, ...)                                                                                                       \
+    expect(c, n, fps, slow, (const int[]){__VA_ARGS__}, (int)(sizeof((const int[]){__VA_ARGS__}) / sizeof(int)))
 
 static sample_cfg steps(int step) {
     sample_cfg c;
@@ -118,7 +124,7 @@ static void short_videos(void **state) {
 static void slow_videos(void **state) {
     sample_cfg c;
     sample_cfg_defaults(&c);
-    EXPECT(&c, 4, 2, 1, 0, 1, 2, 3); /* 2 frames a second for 4: a step of 1, and said */
+    EXPECT(&c, 4, 2, 1, 0, 1, 2, 3);                        /* 2 frames a second for 4: a step of 1, and said */
     EXPECT(&c, 36, 135.0 / 7, 0, 0, 6, 12, 18, 24, 30, 35); /* variable rate: the average, rounded up, 20: a step of 5 */
     c.fps = 0, c.duration = 0.2;
     EXPECT(&c, 20, 30, 1, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
