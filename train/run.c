@@ -76,7 +76,7 @@ static void name_bad(run *r) {
     feed_bad bad[32];
     int64_t replaced = 0;
     int n = feed_report(r->f, bad, 32, &replaced);
-    for (int i = 0; i < n; i++) run_say(r, "data: %" PRId64 " time(s): %s", bad[i].count, bad[i].reason);
+    for (int i = 0; i < n; i++) run_say(r, "data: %" PRId64 " %s(s): %s", bad[i].count, strncmp(bad[i].reason, "clip", 4) ? "item" : "clip", bad[i].reason);
     if (replaced) run_say(r, "data: %" PRId64 " clip(s) were replaced by the next of the order", replaced);
 }
 
