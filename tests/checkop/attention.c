@@ -69,11 +69,12 @@ static void inputs(ctx *c, job *j, const shape *s) {
         for (int64_t i = 1; i < k->rows; i++) memcpy(row_of(k, i), row_of(k, 0), (size_t)d * sizeof(float));
 }
 
-/* Errors as spreads, in ULP: signs are random, so sums of them grow like those of the terms. `tail` of them for the largest. */
+/* Errors as spreads, in ULP: signs are random, so sums of them grow like those of the terms. TAIL of them for the largest. */
+static const double TAIL = 6;
+
 typedef struct bounds {
-    double p;     /* relative error of a probability before normalising */
-    double tail;  /* 6; more where the outputs of one array differ in size (the first blocks see few keys) */
-    double in;    /* spread of q, k, v */
+    double p;  /* relative error of a probability before normalising */
+    double in; /* spread of q, k, v */
     double scale;
 } bounds;
 
@@ -85,7 +86,6 @@ static bounds bounds_of(const shape *s) {
     b.scale = s->scale != 0 ? fabs(s->scale) : 1 / sqrt((double)s->dim);
     double sum = 0.4 * (double)s->dim * b.scale * b.in * b.in, top = 6 * b.scale * b.in * b.in * sqrt((double)s->dim);
     b.p = sum + 0.5 * top + 3;
-    b.tail = s->block ? 12 : 6;
     return b;
 }
 
@@ -93,7 +93,8 @@ static job forward_job(ctx *c, op_attention *a, const shape *s) {
     char text[160];
     int64_t d = s->heads * s->dim, pad = s->flag & STRIDES ? 5 : 0;
     label(text, sizeof text, s);
-    *a = (op_attention){.batch = s->batch, .heads = s->heads, .nq = s->nq, .nk = s->nk, .head_dim = s->dim, .scale = s->scale, .block = s->block};
+    *a = (op_attention){
+        .batch = s->batch, .heads = s->heads, .nq = s->nq, .nk = s->nk, .head_dim = s->dim, .scale = s->scale, .block = s->block};
     if (s->flag & PACKED) a->ldq = a->ldk = a->ldv = 3 * d;
     if (s->flag & STRIDES) a->ldq = d + pad, a->ldk = d + 2 * pad, a->ldv = d + 3 * pad, a->ldo = d + 4 * pad;
     job j = job_of(c, "attention", call_attention, a, "%s", text);
@@ -104,11 +105,12 @@ static job forward_job(ctx *c, op_attention *a, const shape *s) {
     array *o = job_array(c, &j, OUT, "o", T_F32, s->batch * s->nq, d, d + 4 * pad);
     /* Σ p v: each term is off by p's relative error, and the sum by 0.4·√nk more; the spread of the sum is o's own.
      * An output that one term dominates is off by that term's relative error, four spreads of it. Normalised, stored: 3. */
-    o->rms = b.tail * (b.p + 0.4 * sqrt((double)s->nk)) * ULP;
+    o->rms = TAIL * (b.p + 0.4 * sqrt((double)s->nk)) * ULP;
+    o->heads = (int)s->heads;
     o->rel = (4 * b.p + 3) * ULP;
     if (s->flag & LSE) {
         array *lse = job_array(c, &j, OUT, "lse", T_F32, s->nq ? s->batch * s->heads : 0, s->nq, 0);
-        lse->abs = (b.tail * b.p + 0.4 * sqrt((double)s->nk)) * ULP; /* relative error of Σ p, at most that of its largest term */
+        lse->abs = (TAIL * b.p + 0.4 * sqrt((double)s->nk)) * ULP; /* relative error of Σ p, at most that of its largest term */
         lse->rel = 2 * ULP;
     }
     return j;
@@ -133,8 +135,17 @@ static job backward_job(ctx *c, op_attention_bwd *a, const shape *s) {
     array *lse = job_array(c, &j, IN, "lse", T_F32, s->nq ? s->batch * s->heads : 0, s->nq, 0);
     job_array(c, &j, IN, "dout", T_F32, s->batch * s->nq, d, a->lddo);
     /* o and lse: what forward left */
-    op_attention f = {.batch = s->batch, .heads = s->heads, .nq = s->nq, .nk = s->nk, .head_dim = s->dim, .scale = s->scale, .block = s->block,
-                      .ldq = a->ldq, .ldk = a->ldk, .ldv = a->ldv, .ldo = a->ldo};
+    op_attention f = {.batch = s->batch,
+                      .heads = s->heads,
+                      .nq = s->nq,
+                      .nk = s->nk,
+                      .head_dim = s->dim,
+                      .scale = s->scale,
+                      .block = s->block,
+                      .ldq = a->ldq,
+                      .ldk = a->ldk,
+                      .ldv = a->ldv,
+                      .ldo = a->ldo};
     job g = j;
     void *p[16];
     for (int i = 0; i < g.n; i++) p[i] = g.a[i].init;
@@ -147,17 +158,18 @@ static job backward_job(ctx *c, op_attention_bwd *a, const shape *s) {
     double nq = (double)s->nq, nk = (double)s->nk, dim = (double)s->dim, keys = s->block ? fmin(nk, (double)s->block) : nk;
     int sharp = s->flag & LARGE || b.scale * sqrt(dim) > 1.01;
     double row = sharp ? 1 : fmin(1, 2 / sqrt(keys)), col = sharp ? sqrt(nq) : s->block ? 3 / sqrt(keys) : 2 * sqrt(nq) / nk;
-    double bracket = b.tail * b.scale * (0.4 * dim + 2 * sqrt(dim)) * b.in * b.in * ULP;
+    double bracket = TAIL * b.scale * (0.4 * dim + 2 * sqrt(dim)) * b.in * b.in * ULP;
     double prob = b.p + 0.6 * largest(lse) + 3;
-    array grad[3] = {{.abs = bracket * row, .rms = b.tail * (prob + 0.4 * sqrt(nk)) * ULP},
-                     {.abs = bracket * col, .rms = b.tail * (prob + 0.4 * sqrt(nq)) * ULP},
-                     {.abs = 0, .rms = b.tail * (prob + 0.4 * sqrt(nq)) * ULP}};
+    array grad[3] = {{.abs = bracket * row, .rms = TAIL * (prob + 0.4 * sqrt(nk)) * ULP},
+                     {.abs = bracket * col, .rms = TAIL * (prob + 0.4 * sqrt(nq)) * ULP},
+                     {.abs = 0, .rms = TAIL * (prob + 0.4 * sqrt(nq)) * ULP}};
     static const char *const NAMES[] = {"dq", "dk", "dv"};
     const int64_t lds[] = {a->lddq, a->lddk, a->lddv};
     for (int i = 0; i < (s->flag & PACKED ? 1 : 3); i++) {
         array *g_i = s->flag & PACKED ? job_array(c, &j, OUT, "dqkv", T_F32, s->batch * s->nq, 3 * d, 0)
                                       : job_array(c, &j, OUT, NAMES[i], T_F32, s->batch * (i ? s->nk : s->nq), d, lds[i]);
         g_i->parts = s->flag & PACKED ? 3 : 1;
+        g_i->heads = (int)s->heads;
         g_i->abs = s->flag & PACKED ? fmax(grad[0].abs, grad[1].abs) : grad[i].abs;
         g_i->rms = s->flag & PACKED ? fmax(grad[0].rms, grad[1].rms) : grad[i].rms;
         g_i->rel = (4 * prob + 3) * ULP; /* where one term dominates */
@@ -225,14 +237,16 @@ typedef struct refusal {
     int rc;
     const char *why;
 } refusal;
-#define SHARED_REFUSALS(type) \
-    {offsetof(type, batch), -1, JEPA_E_USE, "batch -1"}, {offsetof(type, batch), INT64_MAX, JEPA_E_USE, "batch 2^63-1"}, \
-    {offsetof(type, heads), 0, JEPA_E_USE, "heads 0"}, {offsetof(type, heads), INT64_MAX, JEPA_E_USE, "heads 2^63-1"}, \
-    {offsetof(type, nq), -1, JEPA_E_USE, "nq -1"}, {offsetof(type, nk), 0, JEPA_E_USE, "nk 0"}, \
-    {offsetof(type, head_dim), 0, JEPA_E_USE, "head_dim 0"}, {offsetof(type, head_dim), -8, JEPA_E_USE, "head_dim -8"}, \
-    {offsetof(type, head_dim), 129, JEPA_E_UNSUPPORTED, "head_dim 129"}, {offsetof(type, block), -1, JEPA_E_USE, "block -1"}, \
-    {offsetof(type, ldq), 15, JEPA_E_USE, "ldq < heads·head_dim"}, {offsetof(type, ldk), -16, JEPA_E_USE, "ldk < 0"}, \
-    {offsetof(type, ldv), 1, JEPA_E_USE, "ldv < heads·head_dim"}, {offsetof(type, ldo), INT64_MAX, JEPA_E_USE, "ldo 2^63-1"}
+#define SHARED_REFUSALS(type)                                                                                                              \
+    {offsetof(type, batch), -1, JEPA_E_USE, "batch -1"}, {offsetof(type, batch), INT64_MAX, JEPA_E_USE, "batch 2^63-1"},                   \
+        {offsetof(type, heads), 0, JEPA_E_USE, "heads 0"}, {offsetof(type, heads), INT64_MAX, JEPA_E_USE, "heads 2^63-1"},                 \
+        {offsetof(type, nq), -1, JEPA_E_USE, "nq -1"}, {offsetof(type, nk), 0, JEPA_E_USE, "nk 0"},                                        \
+        {offsetof(type, head_dim), 0, JEPA_E_USE, "head_dim 0"}, {offsetof(type, head_dim), -8, JEPA_E_USE, "head_dim -8"},                \
+        {offsetof(type, head_dim), 129, JEPA_E_UNSUPPORTED, "head_dim 129"}, {offsetof(type, block), -1, JEPA_E_USE, "block -1"},          \
+        {offsetof(type, ldq), 15, JEPA_E_USE, "ldq < heads·head_dim"}, {offsetof(type, ldk), -16, JEPA_E_USE, "ldk < 0"},                  \
+        {offsetof(type, ldv), 1, JEPA_E_USE, "ldv < heads·head_dim"}, {                                                                    \
+        offsetof(type, ldo), INT64_MAX, JEPA_E_USE, "ldo 2^63-1"                                                                           \
+    }
 
 static void forward_refusals(ctx *c) {
     static const refusal R[] = {SHARED_REFUSALS(op_attention)};

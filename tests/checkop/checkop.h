@@ -24,9 +24,8 @@ typedef struct array {
     role role;
     dtype type;
     int64_t rows, width, ld; /* row i: width elements from i·ld on; the last row has no gap behind it */
-    double abs, rel;         /* bound: abs + rel·|ref| + rms·(root mean square of ref's finite values in this array) */
-    double rms;
-    int parts;               /* the root mean square is taken over each of so many parts of a row (q, k and v of a packed one) */
+    double abs, rel, rms;    /* bound of an element: abs + rel·|ref| + rms·(root mean square of ref's finite values around it) */
+    int parts, heads;        /* around it: its part of the array (q, k and v of a packed row), or if larger its head's piece of its row */
     unsigned char *init; /* what it holds before a run */
 } array;
 
@@ -77,9 +76,9 @@ double largest(const array *a); /* max |value| of a float array's rows */
 
 /* Adds the bound of a sum of k terms of spread sigma, taken in float32 one after the other (the worst order), to an output's.
  * The partial sum after i terms is about (i/k)·y, where y is the result, with a spread of σ√(k·i/k·(1-i/k)) around that. Each is
- * rounded once, by at most ULP/√3 rms; so the error's spread is ULP·√(k·y²/9 + σ²k²/18) on average over paths, and twice that for one
- * path in a million. Eight of these for the largest of millions of outputs: 2.7·√k·ULP of |y| and 2·k·ULP of σ. Storing, and ref's own
- * rounding of y: 2 ULP more. */
+ * rounded once, by at most ULP/√3 rms; so the error's spread is ULP·√(k·y²/9 + σ²k²/18) on average over paths, twice that for one
+ * path in a million, and σ itself is 1.3 times as large for some pair of rows. Ten of these for the largest of millions of outputs:
+ * 3.3·√k·ULP of |y| and 2.4·k·ULP of σ. Storing, and ref's own rounding of y: 2 ULP more. */
 void bound_sum(array *a, double k, double sigma);
 
 void job_run(ctx *c, job *j);

@@ -20,8 +20,9 @@ static const int64_t SIZES[] = {0, 1, 2, 3, 7, 8, 9, 15, 16, 17, 31, 33, 127, 10
 
 /* All of it: the middle, both tails, zeros, denormals, and far out where exp underflows. */
 static void shaped(ctx *c, array *x) {
-    static const float POINTS[] = {0, -0.0f, 1, -1, 0.5f, -0.5f, 3, -3, 5.9f, -5.9f, 6.1f, -6.1f, 9, -9, 13.5f, -13.5f, 88, -88,
-                                   104, -104, 1e4f, -1e4f, 1e-3f, -1e-3f, 1e-30f, -1e-30f, 1e-40f, -1e-40f, 3e38f, -3e38f};
+    static const float POINTS[] = {0,    -0.0f, 1,     -1,     0.5f,   -0.5f,   3,      -3,      5.9f,  -5.9f,
+                                   6.1f, -6.1f, 9,     -9,     13.5f,  -13.5f,  88,     -88,     104,   -104,
+                                   1e4f, -1e4f, 1e-3f, -1e-3f, 1e-30f, -1e-30f, 1e-40f, -1e-40f, 3e38f, -3e38f};
     fill_normal(c, x, 0, 2);
     for (int i = 0; i < COUNT(POINTS) && x->rows && i < x->width; i++) row_of(x, 0)[i] = POINTS[i];
 }

@@ -64,7 +64,7 @@ static size_t array_bytes(const array *a) { return (size_t)array_span(a) * dtype
 
 array *job_array(ctx *c, job *j, role r, const char *name, dtype type, int64_t rows, int64_t width, int64_t ld) {
     array *a = &j->a[j->n++];
-    *a = (array){.name = name, .role = r, .type = type, .rows = rows, .width = width, .ld = ld ? ld : width};
+    *a = (array){.name = name, .role = r, .type = type, .rows = rows, .width = width, .ld = ld ? ld : width, .parts = 1, .heads = 1};
     size_t bytes = array_bytes(a);
     a->init = need(malloc(bytes + 1));
     memset(a->init, 0xff, bytes);
@@ -72,7 +72,8 @@ array *job_array(ctx *c, job *j, role r, const char *name, dtype type, int64_t r
         if (type == T_F32)
             fill_normal(c, a, 0, 1);
         else
-            for (int64_t i = 0; i < rows; i++) memset(a->init + (size_t)(i * a->ld) * dtype_size(type), 0, (size_t)width * dtype_size(type));
+            for (int64_t i = 0; i < rows; i++)
+                memset(a->init + (size_t)(i * a->ld) * dtype_size(type), 0, (size_t)width * dtype_size(type));
     }
     return a;
 }
@@ -109,8 +110,8 @@ double largest(const array *a) {
 }
 
 void bound_sum(array *a, double k, double sigma) {
-    a->abs += 2 * k * ULP * sigma;
-    a->rel += (2 + 2.7 * sqrt(k)) * ULP;
+    a->abs += 2.4 * k * ULP * sigma;
+    a->rel += (2 + 3.3 * sqrt(k)) * ULP;
 }
 
 void job_close(job *j) {
@@ -183,19 +184,34 @@ static int whole(ctx *c, const job *j, const run *r, const char *who) {
 
 static double value(const void *p, dtype t, size_t i) { return t == T_F64 ? ((const double *)p)[i] : ((const float *)p)[i]; }
 
-/* Of the finite values that ref left in each part of the rows. */
-static void squares(const array *a, const void *p, double rms[3]) {
-    int64_t part = a->width / (a->parts ? a->parts : 1), n[3] = {0};
-    for (int k = 0; k < 3; k++) rms[k] = 0;
-    if (!(a->rms > 0)) return;
-    for (int64_t row = 0; row < a->rows; row++)
-        for (int64_t k = 0; k < a->width; k++) {
-            double x = value(p, a->type, (size_t)(row * a->ld + k));
-            if (!isfinite(x)) continue;
-            rms[k / part] += x * x;
-            n[k / part]++;
-        }
-    for (int k = 0; k < 3; k++) rms[k] = n[k] ? sqrt(rms[k] / (double)n[k]) : 0;
+/* Sum of squares of the finite values among elements from … to of a row, and how many there are. */
+static double squares(const array *a, const void *p, int64_t row, int64_t from, int64_t to, int64_t *n) {
+    double sum = 0;
+    for (int64_t k = from; k < to; k++) {
+        double x = value(p, a->type, (size_t)(row * a->ld + k));
+        if (!isfinite(x)) continue;
+        sum += x * x;
+        ++*n;
+    }
+    return sum;
+}
+
+/* Mean square of each part of the array. */
+static void part_squares(const array *a, const void *p, double mean[3]) {
+    int64_t part = a->width / a->parts;
+    for (int i = 0; i < a->parts; i++) {
+        int64_t n = 0;
+        mean[i] = 0;
+        for (int64_t row = 0; row < a->rows; row++) mean[i] += squares(a, p, row, i * part, (i + 1) * part, &n);
+        if (n) mean[i] /= (double)n;
+    }
+}
+
+/* The same of the piece of one head that element k of a row lies in, or its part's where that is larger; the root of it. */
+static double rms_around(const array *a, const void *p, const double mean[3], int64_t row, int64_t k) {
+    int64_t part = a->width / a->parts, piece = part / a->heads, n = 0, from = k / piece * piece;
+    double here = squares(a, p, row, from, from + piece, &n);
+    return sqrt(fmax(mean[k / part], n ? here / (double)n : 0));
 }
 
 static int compare(ctx *c, const job *j, const run *want, const run *have, const char *who) {
@@ -208,10 +224,11 @@ static int compare(ctx *c, const job *j, const run *want, const run *have, const
             say(c, j, "%s: %s differs", who, a->name);
             return 0;
         }
-        double rms[3];
-        squares(a, want->p[i], rms);
+        double mean[3], rms = 0;
+        if (a->rms > 0) part_squares(a, want->p[i], mean);
         for (int64_t row = 0; row < a->rows; row++)
             for (int64_t k = 0; k < a->width; k++) {
+                if (a->rms > 0 && k % (a->width / a->parts / a->heads) == 0) rms = rms_around(a, want->p[i], mean, row, k);
                 size_t e = (size_t)(row * a->ld + k);
                 const unsigned char *w = (const unsigned char *)want->p[i] + e * size, *h = (const unsigned char *)have->p[i] + e * size;
                 double x = value(want->p[i], a->type, e), y = value(have->p[i], a->type, e);
@@ -221,7 +238,7 @@ static int compare(ctx *c, const job *j, const run *want, const run *have, const
                     return 0;
                 }
                 if (isnan(x) && isnan(y)) continue;
-                double bound = a->abs + a->rel * fabs(x) + a->rms * rms[a->parts ? k * a->parts / a->width : 0], error = fabs(x - y);
+                double bound = a->abs + a->rel * fabs(x) + a->rms * rms, error = fabs(x - y);
                 if (bound > 0 && error / bound > c->array_worst[i]) c->array_worst[i] = error / bound;
                 if (bound > 0 && error / bound > c->worst) {
                     c->worst = error / bound;

@@ -34,8 +34,8 @@ enum { AFFINE = 1, IN_PLACE = 2, STATS = 4, STRIDES = 8 };
 static job norm_job(ctx *c, op_layernorm *a, int64_t rows, int64_t d, double eps, double offset, double spread, int flag) {
     *a = (op_layernorm){.rows = rows, .d = d, .eps = eps};
     if (flag & STRIDES) a->ldx = d + 3, a->ldy = flag & IN_PLACE ? d + 3 : d + 11;
-    job j = job_of(c, "layernorm", call_layernorm, a, "%lldx%lld eps %g mean %g sd %g%s%s%s%s", (long long)rows, (long long)d, eps, offset, spread,
-                   flag & AFFINE ? " affine" : "", flag & IN_PLACE ? " in place" : "", flag & STATS ? " stats" : "",
+    job j = job_of(c, "layernorm", call_layernorm, a, "%lldx%lld eps %g mean %g sd %g%s%s%s%s", (long long)rows, (long long)d, eps, offset,
+                   spread, flag & AFFINE ? " affine" : "", flag & IN_PLACE ? " in place" : "", flag & STATS ? " stats" : "",
                    flag & STRIDES ? " strides" : "");
     j.bytes = 8.0 * (double)(rows * d);
     array *x = job_array(c, &j, flag & IN_PLACE ? INOUT : IN, "x", T_F32, rows, d, a->ldx), *y = x;
@@ -65,7 +65,11 @@ static void norm_refusals(ctx *c) {
     job j = norm_job(c, &good, 3, 10, 1e-6, 0, 1, AFFINE | STATS);
     job_refuse_null(c, &j, "x");
     job_refuse_null(c, &j, "y");
-    const struct { size_t field; int64_t value; const char *why; } SIZES[] = {
+    const struct {
+        size_t field;
+        int64_t value;
+        const char *why;
+    } SIZES[] = {
         {offsetof(op_layernorm, rows), -1, "rows -1"}, {offsetof(op_layernorm, rows), INT64_MAX, "rows 2^63-1"},
         {offsetof(op_layernorm, d), 0, "d 0"},         {offsetof(op_layernorm, d), INT64_MIN, "d -2^63"},
         {offsetof(op_layernorm, ldx), 9, "ldx < d"},   {offsetof(op_layernorm, ldy), 1, "ldy < d"},
@@ -124,7 +128,8 @@ static job bwd_job(ctx *c, op_layernorm_bwd *a, int64_t rows, int64_t d, int fla
 }
 
 void family_layernorm(ctx *c) {
-    static const int64_t SHAPES[][2] = {{1, 1}, {3, 1}, {1, 2}, {5, 3}, {2, 7}, {3, 8}, {4, 15}, {5, 16}, {7, 17}, {31, 33}, {32, 96}, {197, 384}, {3, 1408}, {2, 4099}};
+    static const int64_t SHAPES[][2] = {{1, 1},  {3, 1},  {1, 2},   {5, 3},   {2, 7},     {3, 8},    {4, 15},
+                                        {5, 16}, {7, 17}, {31, 33}, {32, 96}, {197, 384}, {3, 1408}, {2, 4099}};
     if (op_begin(c, "layernorm")) {
         static const int FLAGS[] = {AFFINE | STATS, 0, AFFINE | IN_PLACE, STATS | STRIDES, AFFINE | IN_PLACE | STRIDES | STATS};
         op_layernorm a;

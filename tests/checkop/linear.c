@@ -63,7 +63,11 @@ static void linear_refusals(ctx *c) {
     job_refuse_null(c, &j, "x");
     job_refuse_null(c, &j, "w");
     job_refuse_null(c, &j, "y");
-    const struct { size_t field; int64_t value; const char *why; } SIZES[] = {
+    const struct {
+        size_t field;
+        int64_t value;
+        const char *why;
+    } SIZES[] = {
         {offsetof(op_linear, rows), -1, "rows -1"},
         {offsetof(op_linear, rows), INT64_MAX, "rows 2^63-1"},
         {offsetof(op_linear, in), 0, "in 0"},
@@ -110,7 +114,8 @@ static job linear_bwd_job(ctx *c, op_linear_bwd *a, int64_t rows, int64_t in, in
     *a = (op_linear_bwd){.rows = rows, .in = in, .out = out, .add = flag & ADD ? 1 : 0};
     if (flag & LD) a->lddy = out + 2, a->ldx = 2 * in + 3, a->lddx = in + 9;
     job j = job_of(c, "linear_bwd", call_linear_bwd, a, "%lldx%lld->%lld%s%s%s%s%s", (long long)rows, (long long)in, (long long)out,
-                   flag & DX ? " dx" : "", flag & DW ? " dw" : "", flag & DB ? " db" : "", flag & ADD ? " add" : "", flag & LD ? " strides" : "");
+                   flag & DX ? " dx" : "", flag & DW ? " dw" : "", flag & DB ? " db" : "", flag & ADD ? " add" : "",
+                   flag & LD ? " strides" : "");
     j.flops = 2.0 * (double)rows * (double)in * (double)out * ((flag & DX ? 1 : 0) + (flag & DW ? 1 : 0));
     job_array(c, &j, IN, "dy", T_F32, rows, out, a->lddy);
     if (flag & DW) job_array(c, &j, IN, "x", T_F32, rows, in, a->ldx);
@@ -140,7 +145,11 @@ static void linear_bwd_refusals(ctx *c) {
     job_refuse_null(c, &j, "dy");
     job_refuse_null(c, &j, "x");
     job_refuse_null(c, &j, "w");
-    const struct { size_t field; int64_t value; const char *why; } SIZES[] = {
+    const struct {
+        size_t field;
+        int64_t value;
+        const char *why;
+    } SIZES[] = {
         {offsetof(op_linear_bwd, rows), -1, "rows -1"},   {offsetof(op_linear_bwd, in), 0, "in 0"},
         {offsetof(op_linear_bwd, out), 0, "out 0"},       {offsetof(op_linear_bwd, in), INT64_MAX, "in 2^63-1"},
         {offsetof(op_linear_bwd, lddy), 8, "lddy < out"}, {offsetof(op_linear_bwd, ldx), 2, "ldx < in"},
@@ -158,10 +167,12 @@ static void linear_bwd_refusals(ctx *c) {
 }
 
 void family_linear(ctx *c) {
-    static const int64_t SHAPES[][3] = {{1, 1, 1},    {1, 7, 3},     {2, 1, 5},     {3, 5, 1},      {7, 13, 17},   {31, 32, 33},   {33, 31, 32},
-                                        {32, 64, 96}, {63, 65, 127}, {197, 96, 288}, {250, 288, 96}, {128, 384, 10}, {17, 1536, 40}, {64, 129, 384}};
+    static const int64_t SHAPES[][3] = {{1, 1, 1},      {1, 7, 3},      {2, 1, 5},      {3, 5, 1},     {7, 13, 17},
+                                        {31, 32, 33},   {33, 31, 32},   {32, 64, 96},   {63, 65, 127}, {197, 96, 288},
+                                        {250, 288, 96}, {128, 384, 10}, {17, 1536, 40}, {64, 129, 384}};
     if (op_begin(c, "linear")) {
-        static const int EPILOGUES[] = {0, BIAS, BIAS | GELU, BIAS | GELU | PRE, BIAS | RESIDUAL, BIAS | IN_PLACE, BIAS | GELU | RESIDUAL | PRE};
+        static const int EPILOGUES[] = {
+            0, BIAS, BIAS | GELU, BIAS | GELU | PRE, BIAS | RESIDUAL, BIAS | IN_PLACE, BIAS | GELU | RESIDUAL | PRE};
         op_linear a;
         for (int s = 0; s < COUNT(SHAPES); s++)
             for (int e = 0; e < COUNT(EPILOGUES); e++) {

@@ -15,7 +15,10 @@ enum { WITH_DZ, OVER_Z, WITHOUT };
 static job loss_job(ctx *c, op_loss *a, int64_t rows, int64_t d, int kind, double p, double scale, int dz) {
     *a = (op_loss){.rows = rows, .d = d, .kind = kind, .p = p, .scale = scale};
     job j = job_of(c, "loss", call_loss, a, "%lldx%lld %s%g scale %g%s", (long long)rows, (long long)d,
-                   kind == LOSS_POWER ? "p " : "smooth l1, p ", p, scale, dz == OVER_Z ? " over z" : dz == WITHOUT ? " no dz" : "");
+                   kind == LOSS_POWER ? "p " : "smooth l1, p ", p, scale,
+                   dz == OVER_Z    ? " over z"
+                   : dz == WITHOUT ? " no dz"
+                                   : "");
     j.flag = dz == OVER_Z;
     j.bytes = (double)(rows * d) * (dz == WITHOUT ? 8 : 12);
     array *z = job_array(c, &j, j.flag ? INOUT : IN, "z", T_F32, rows, d, 0), *h = job_array(c, &j, IN, "h", T_F32, rows, d, 0), *g = z;
@@ -39,7 +42,10 @@ static job loss_job(ctx *c, op_loss *a, int64_t rows, int64_t d, int kind, doubl
 void family_loss(ctx *c) {
     if (!op_begin(c, "loss")) return;
     static const int64_t SHAPES[][2] = {{1, 1}, {1, 7}, {3, 8}, {5, 17}, {31, 33}, {250, 96}, {1009, 384}, {0, 5}};
-    static const struct { int kind; double p; } KINDS[] = {{LOSS_POWER, 1}, {LOSS_POWER, 2}, {LOSS_POWER, 1.5}, {LOSS_POWER, 3}, {LOSS_SMOOTH_L1, 0}};
+    static const struct {
+        int kind;
+        double p;
+    } KINDS[] = {{LOSS_POWER, 1}, {LOSS_POWER, 2}, {LOSS_POWER, 1.5}, {LOSS_POWER, 3}, {LOSS_SMOOTH_L1, 0}};
     op_loss a;
     for (int s = 0; s < COUNT(SHAPES); s++)
         for (int k = 0; k < COUNT(KINDS); k++)

@@ -73,9 +73,7 @@ static int call_colstats(const ops *o, queue *q, const job *j, void **p) {
     return o->colstats(q, &a);
 }
 
-static int call_zero(const ops *o, queue *q, const job *j, void **p) {
-    return o->zero(q, at(j, p, "p"), (size_t)j->flag);
-}
+static int call_zero(const ops *o, queue *q, const job *j, void **p) { return o->zero(q, at(j, p, "p"), (size_t)j->flag); }
 
 static void adamw(ctx *c) {
     if (!op_begin(c, "adamw")) return;
@@ -219,7 +217,8 @@ static void colstats(ctx *c) {
         for (int gram = 0; gram < 2; gram++) {
             int64_t rows = SHAPES[s][0], d = SHAPES[s][1], gap = SHAPES[s][2];
             op_colstats a = {.rows = rows, .d = d, .ldx = gap ? d + gap : 0}, bad = a;
-            job j = job_of(c, "colstats", call_colstats, &a, "%lldx%lld gap %lld%s", (long long)rows, (long long)d, (long long)gap, gram ? " gram" : "");
+            job j = job_of(c, "colstats", call_colstats, &a, "%lldx%lld gap %lld%s", (long long)rows, (long long)d, (long long)gap,
+                           gram ? " gram" : "");
             j.flops = (double)(rows * d) * (gram ? 2.0 * (double)d : 3);
             array *x = job_array(c, &j, IN, "x", T_F32, rows, d, d + gap);
             fill_normal(c, x, 3, 1); /* off centre, as features are: the monitor subtracts means from these sums */

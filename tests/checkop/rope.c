@@ -19,8 +19,8 @@ static const int64_t DIMS[] = {1, 2, 5, 6, 7, 10, 12, 14, 24, 28, 32, 63, 64, 80
 
 static job table_job(ctx *c, op_rope_table *a, int64_t n, int64_t dim, int kind, int fractional) {
     *a = (op_rope_table){.n = n, .head_dim = dim, .kind = kind};
-    job j = job_of(c, "rope_table", call_table, a, "n %lld dim %lld %s%s", (long long)n, (long long)dim, kind == ROPE_TILED ? "tiled" : "interleaved",
-                   fractional ? " fractional" : "");
+    job j = job_of(c, "rope_table", call_table, a, "n %lld dim %lld %s%s", (long long)n, (long long)dim,
+                   kind == ROPE_TILED ? "tiled" : "interleaved", fractional ? " fractional" : "");
     array *pos = job_array(c, &j, IN, "pos", T_F32, n, 3, 0);
     for (int64_t i = 0; i < n; i++)
         for (int k = 0; k < 3; k++)
@@ -39,7 +39,7 @@ static job rope_job(ctx *c, op_rope *a, int64_t batch, int64_t n, int64_t heads,
     j.bytes = 8.0 * (double)(batch * n * heads * dim);
     array *x = job_array(c, &j, INOUT, "x", T_F32, batch * n, heads * dim, ld);
     array *cs = job_array(c, &j, IN, "cs", T_F32, per_batch ? batch * n : n, 2 * dim, 0);
-    fill_uniform(c, cs, -1, 1); /* any numbers: it is a table, and the two channels of a pair need not agree */
+    fill_uniform(c, cs, -1, 1);    /* any numbers: it is a table, and the two channels of a pair need not agree */
     x->abs = 3 * ULP * largest(x); /* two products and a sum */
     return j;
 }
@@ -79,7 +79,8 @@ void family_rope(ctx *c) {
         for (int d = 0; d < COUNT(DIMS); d++)
             for (int k = 0; k < 4; k++) {
                 int64_t heads = 1 + (d + k) % 3;
-                job j = rope_job(c, &a, 1 + k % 2, N[(d + k) % 3], heads, DIMS[d], k & 1 ? 2 * heads * DIMS[d] : 0, k >> 1, k == 1 || k == 2);
+                job j =
+                    rope_job(c, &a, 1 + k % 2, N[(d + k) % 3], heads, DIMS[d], k & 1 ? 2 * heads * DIMS[d] : 0, k >> 1, k == 1 || k == 2);
                 job_run(c, &j);
                 job_nan(c, &j);
                 job_close(&j);
@@ -93,9 +94,14 @@ void family_rope(ctx *c) {
         j = rope_job(c, &a, 2, 3, 2, 6, 4, 1, 0);
         job_refuse_null(c, &j, "x");
         job_refuse_null(c, &j, "cs");
-        const struct { size_t field; int64_t value; const char *why; } SIZES[] = {
-            {offsetof(op_rope, batch), -1, "batch -1"}, {offsetof(op_rope, n), INT64_MAX, "n 2^63-1"},    {offsetof(op_rope, heads), 0, "heads 0"},
-            {offsetof(op_rope, head_dim), 0, "dim 0"},  {offsetof(op_rope, ldx), 11, "ldx < heads·dim"}, {offsetof(op_rope, ldx), -12, "ldx < 0"},
+        const struct {
+            size_t field;
+            int64_t value;
+            const char *why;
+        } SIZES[] = {
+            {offsetof(op_rope, batch), -1, "batch -1"},      {offsetof(op_rope, n), INT64_MAX, "n 2^63-1"},
+            {offsetof(op_rope, heads), 0, "heads 0"},        {offsetof(op_rope, head_dim), 0, "dim 0"},
+            {offsetof(op_rope, ldx), 11, "ldx < heads·dim"}, {offsetof(op_rope, ldx), -12, "ldx < 0"},
         };
         for (int i = 0; i < COUNT(SIZES); i++) {
             op_rope bad = a;

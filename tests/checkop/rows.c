@@ -8,11 +8,14 @@ static int call_rows(const ops *o, queue *q, const job *j, void **p) {
     a.src = at(j, p, "src");
     a.dst = at(j, p, "dst");
     a.index = at(j, p, "index");
-    const struct { const char *op; rows_fn fn; } FNS[] = {{"gather_rows", o->gather_rows},
-                                                          {"scatter_add_rows", o->scatter_add_rows},
-                                                          {"copy_rows", o->copy_rows},
-                                                          {"broadcast_row", o->broadcast_row},
-                                                          {"sum_rows", o->sum_rows}};
+    const struct {
+        const char *op;
+        rows_fn fn;
+    } FNS[] = {{"gather_rows", o->gather_rows},
+               {"scatter_add_rows", o->scatter_add_rows},
+               {"copy_rows", o->copy_rows},
+               {"broadcast_row", o->broadcast_row},
+               {"sum_rows", o->sum_rows}};
     for (int i = 0; i < COUNT(FNS); i++)
         if (!strcmp(FNS[i].op, j->op)) return FNS[i].fn(q, &a);
     return JEPA_E_MODEL;
@@ -29,12 +32,13 @@ static int32_t *index_array(ctx *c, job *j, int64_t batch, int64_t n, int64_t be
     return index;
 }
 
-static job gather_job(ctx *c, op_rows *a, const char *op, int64_t batch, int64_t n_src, int64_t n_dst, int64_t d, int64_t gap, int repeats) {
+static job gather_job(ctx *c, op_rows *a, const char *op, int64_t batch, int64_t n_src, int64_t n_dst, int64_t d, int64_t gap,
+                      int repeats) {
     int scatter = op[0] == 's';
     *a = (op_rows){.batch = batch, .n_src = n_src, .n_dst = n_dst, .d = d};
     if (gap) a->lds = d + gap, a->ldd = d + 2 * gap;
-    job j = job_of(c, op, call_rows, a, "b%lld %lld->%lld d %lld gap %lld%s", (long long)batch, (long long)n_src, (long long)n_dst, (long long)d,
-                   (long long)gap, repeats ? " repeats" : "");
+    job j = job_of(c, op, call_rows, a, "b%lld %lld->%lld d %lld gap %lld%s", (long long)batch, (long long)n_src, (long long)n_dst,
+                   (long long)d, (long long)gap, repeats ? " repeats" : "");
     j.bytes = (scatter ? 12.0 * (double)n_src : 8.0 * (double)n_dst) * (double)(batch * d);
     job_array(c, &j, IN, "src", T_F32, batch * n_src, d, d + gap);
     job_array(c, &j, scatter ? INOUT : OUT, "dst", T_F32, batch * n_dst, d, d + 2 * gap); /* bounds 0: moved, or added in the given order */
@@ -47,9 +51,17 @@ static void gather_refusals(ctx *c, const char *op) {
     job j = gather_job(c, &good, op, 2, 6, 6, 5, 1, 0);
     static const char *const NEEDED[] = {"src", "dst", "index"};
     for (int i = 0; i < COUNT(NEEDED); i++) job_refuse_null(c, &j, NEEDED[i]);
-    const struct { size_t field; int64_t value; const char *why; } SIZES[] = {
-        {offsetof(op_rows, batch), -1, "batch -1"}, {offsetof(op_rows, n_src), -1, "n_src -1"}, {offsetof(op_rows, n_dst), INT64_MAX, "n_dst 2^63-1"},
-        {offsetof(op_rows, d), 0, "d 0"},           {offsetof(op_rows, lds), 4, "lds < d"},    {offsetof(op_rows, ldd), -6, "ldd < 0"},
+    const struct {
+        size_t field;
+        int64_t value;
+        const char *why;
+    } SIZES[] = {
+        {offsetof(op_rows, batch), -1, "batch -1"},
+        {offsetof(op_rows, n_src), -1, "n_src -1"},
+        {offsetof(op_rows, n_dst), INT64_MAX, "n_dst 2^63-1"},
+        {offsetof(op_rows, d), 0, "d 0"},
+        {offsetof(op_rows, lds), 4, "lds < d"},
+        {offsetof(op_rows, ldd), -6, "ldd < 0"},
     };
     for (int i = 0; i < COUNT(SIZES); i++) {
         op_rows bad = good;
@@ -70,10 +82,12 @@ static void gather_refusals(ctx *c, const char *op) {
 static job part_job(ctx *c, op_rows *a, const char *op, int64_t batch, int64_t n_src, int64_t src_off, int64_t n_dst, int64_t dst_off,
                     int64_t count, int64_t d, int64_t gap, int add) {
     int sum = op[0] == 's', broadcast = op[0] == 'b';
-    *a = (op_rows){.batch = batch, .n_src = n_src, .n_dst = n_dst, .d = d, .src_off = src_off, .dst_off = dst_off, .count = count, .add = add};
+    *a = (op_rows){
+        .batch = batch, .n_src = n_src, .n_dst = n_dst, .d = d, .src_off = src_off, .dst_off = dst_off, .count = count, .add = add};
     if (gap) a->lds = d + gap, a->ldd = d + 2 * gap;
-    job j = job_of(c, op, call_rows, a, "b%lld %lld of %lld+%lld->%lld+%lld d %lld gap %lld%s", (long long)batch, (long long)count,
-                   (long long)n_src, (long long)src_off, (long long)n_dst, (long long)dst_off, (long long)d, (long long)gap, add ? " add" : "");
+    job j =
+        job_of(c, op, call_rows, a, "b%lld %lld of %lld+%lld->%lld+%lld d %lld gap %lld%s", (long long)batch, (long long)count,
+               (long long)n_src, (long long)src_off, (long long)n_dst, (long long)dst_off, (long long)d, (long long)gap, add ? " add" : "");
     j.bytes = (add ? 12.0 : sum ? 4.0 : 8.0) * (double)(batch * count * d);
     job_array(c, &j, IN, "src", T_F32, broadcast ? 1 : batch * n_src, d, d + gap);
     array *dst = job_array(c, &j, add || sum ? INOUT : OUT, "dst", T_F32, sum ? 1 : batch * n_dst, d, d + 2 * gap);
@@ -90,7 +104,12 @@ static void part_refusals(ctx *c, const char *op) {
     job_refuse_null(c, &j, "src");
     job_refuse_null(c, &j, "dst");
     int src = op[0] != 'b', dst = op[0] != 's';
-    const struct { int on; size_t field; int64_t value; const char *why; } SIZES[] = {
+    const struct {
+        int on;
+        size_t field;
+        int64_t value;
+        const char *why;
+    } SIZES[] = {
         {1, offsetof(op_rows, batch), -1, "batch -1"},
         {1, offsetof(op_rows, d), 0, "d 0"},
         {1, offsetof(op_rows, count), -1, "count -1"},

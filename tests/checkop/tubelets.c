@@ -17,14 +17,19 @@ static int call_tubelets(const ops *o, queue *q, const job *j, void **p) {
 
 enum { U8 = 1, FRAMES_FIRST = 2, KEEP = 4, KEEP_NONE = 8 };
 
-static job clip_job(ctx *c, op_tubelets *a, int64_t batch, int64_t ch, int64_t t, int64_t h, int64_t w, int64_t tub, int64_t patch, int flag) {
+static job clip_job(ctx *c, op_tubelets *a, int64_t batch, int64_t ch, int64_t t, int64_t h, int64_t w, int64_t tub, int64_t patch,
+                    int flag) {
     *a = (op_tubelets){.batch = batch, .channels = ch, .frames = t, .height = h, .width = w, .tubelet = tub, .patch = patch};
     a->type = flag & U8 ? T_U8 : T_F32;
     a->frames_first = flag & FRAMES_FIRST ? 1 : 0;
-    int64_t all = t / tub * (h / patch) * (w / patch), n = flag & KEEP ? (all + 1) / 2 : flag & KEEP_NONE ? 0 : all, row = ch * tub * patch * patch;
+    int64_t all = t / tub * (h / patch) * (w / patch),
+            n = flag & KEEP        ? (all + 1) / 2
+                : flag & KEEP_NONE ? 0
+                                   : all,
+            row = ch * tub * patch * patch;
     if (flag & (KEEP | KEEP_NONE)) a->n_keep = n;
-    job j = job_of(c, "tubelets", call_tubelets, a, "b%lld %lldx%lldx%lldx%lld by %lldx%lld%s%s%s%s", (long long)batch, (long long)ch, (long long)t,
-                   (long long)h, (long long)w, (long long)tub, (long long)patch, flag & U8 ? " u8" : " f32",
+    job j = job_of(c, "tubelets", call_tubelets, a, "b%lld %lldx%lldx%lldx%lld by %lldx%lld%s%s%s%s", (long long)batch, (long long)ch,
+                   (long long)t, (long long)h, (long long)w, (long long)tub, (long long)patch, flag & U8 ? " u8" : " f32",
                    flag & FRAMES_FIRST ? " frames first" : "", flag & KEEP ? " keep" : "", flag & KEEP_NONE ? " keep none" : "");
     j.bytes = (double)(batch * n * row) * (flag & U8 ? 5 : 8);
     array *x = job_array(c, &j, IN, "x", flag & U8 ? T_U8 : T_F32, batch ? 1 : 0, batch * ch * t * h * w, 0);
@@ -52,9 +57,9 @@ static job clip_job(ctx *c, op_tubelets *a, int64_t batch, int64_t ch, int64_t t
 
 void family_tubelets(ctx *c) {
     if (!op_begin(c, "tubelets")) return;
-    static const int64_t SHAPES[][7] = {{1, 1, 1, 1, 1, 1, 1}, {2, 3, 4, 8, 8, 2, 4},   {1, 3, 2, 9, 6, 2, 3},  {2, 1, 5, 7, 11, 2, 2},
-                                        {1, 3, 7, 33, 18, 3, 8}, {1, 4, 2, 16, 16, 1, 16}, {3, 3, 2, 10, 10, 2, 5}, {1, 3, 4, 28, 42, 2, 14},
-                                        {1, 2, 3, 17, 17, 3, 17}, {2, 3, 8, 48, 64, 2, 16}};
+    static const int64_t SHAPES[][7] = {
+        {1, 1, 1, 1, 1, 1, 1},    {2, 3, 4, 8, 8, 2, 4},   {1, 3, 2, 9, 6, 2, 3},    {2, 1, 5, 7, 11, 2, 2},   {1, 3, 7, 33, 18, 3, 8},
+        {1, 4, 2, 16, 16, 1, 16}, {3, 3, 2, 10, 10, 2, 5}, {1, 3, 4, 28, 42, 2, 14}, {1, 2, 3, 17, 17, 3, 17}, {2, 3, 8, 48, 64, 2, 16}};
     static const int FLAGS[] = {0, FRAMES_FIRST, U8, KEEP, U8 | KEEP, KEEP | FRAMES_FIRST};
     op_tubelets a;
     for (int s = 0; s < COUNT(SHAPES); s++)
@@ -81,12 +86,21 @@ void family_tubelets(ctx *c) {
     job j = clip_job(c, &a, 2, 3, 4, 8, 8, 2, 4, U8 | KEEP);
     static const char *const NEEDED[] = {"x", "y", "mean", "std"};
     for (int i = 0; i < COUNT(NEEDED); i++) job_refuse_null(c, &j, NEEDED[i]);
-    const struct { size_t field; int64_t value; const char *why; } SIZES[] = {
-        {offsetof(op_tubelets, batch), -1, "batch -1"},         {offsetof(op_tubelets, batch), INT64_MAX, "batch 2^63-1"},
-        {offsetof(op_tubelets, channels), 0, "channels 0"},     {offsetof(op_tubelets, frames), 1, "frames < tubelet"},
-        {offsetof(op_tubelets, height), 3, "height < patch"},   {offsetof(op_tubelets, width), 3, "width < patch"},
-        {offsetof(op_tubelets, tubelet), 0, "tubelet 0"},       {offsetof(op_tubelets, patch), 0, "patch 0"},
-        {offsetof(op_tubelets, patch), INT64_MAX, "patch 2^63-1"}, {offsetof(op_tubelets, n_keep), -1, "n_keep -1"},
+    const struct {
+        size_t field;
+        int64_t value;
+        const char *why;
+    } SIZES[] = {
+        {offsetof(op_tubelets, batch), -1, "batch -1"},
+        {offsetof(op_tubelets, batch), INT64_MAX, "batch 2^63-1"},
+        {offsetof(op_tubelets, channels), 0, "channels 0"},
+        {offsetof(op_tubelets, frames), 1, "frames < tubelet"},
+        {offsetof(op_tubelets, height), 3, "height < patch"},
+        {offsetof(op_tubelets, width), 3, "width < patch"},
+        {offsetof(op_tubelets, tubelet), 0, "tubelet 0"},
+        {offsetof(op_tubelets, patch), 0, "patch 0"},
+        {offsetof(op_tubelets, patch), INT64_MAX, "patch 2^63-1"},
+        {offsetof(op_tubelets, n_keep), -1, "n_keep -1"},
         {offsetof(op_tubelets, width), INT64_MAX, "width 2^63-1"},
     };
     op_tubelets bad;

@@ -76,7 +76,12 @@ static void test_rounding(void **state) {
 static void test_types(void **state) {
     float out[4];
     unsigned char raw[40];
-    const struct { dtype t; const void *in; size_t bytes; float want[3]; } CASES[] = {
+    const struct {
+        dtype t;
+        const void *in;
+        size_t bytes;
+        float want[3];
+    } CASES[] = {
         {T_F32, (float[]){1.5f, -2, 3e38f}, 12, {1.5f, -2, 3e38f}},
         {T_F64, (double[]){1.0 / 3, -1e300, 1e-300}, 24, {1.0f / 3, -INFINITY, 0}},
         {T_BF16, (uint16_t[]){0x3f80, 0xc000, 0x7f80}, 6, {1, -2, INFINITY}},
@@ -103,7 +108,7 @@ static void test_types(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_round_trip), cmocka_unit_test(test_half_values), cmocka_unit_test(test_rounding),
-                                       cmocka_unit_test(test_types)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_round_trip), cmocka_unit_test(test_half_values),
+                                       cmocka_unit_test(test_rounding), cmocka_unit_test(test_types)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

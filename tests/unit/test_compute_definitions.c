@@ -127,7 +127,8 @@ static void test_rope_table(void **state) {
         near(kind ? "interleaved" : "tiled", cs, want, 28);
     }
     /* channels that turn, by head size: 2·⌊⌊dim/3⌋/2⌋ for each of three axes */
-    static const int TURN[][2] = {{1, 0}, {5, 0}, {6, 6}, {7, 6}, {10, 6}, {12, 12}, {24, 24}, {28, 24}, {32, 30}, {64, 60}, {80, 78}, {88, 84}, {128, 126}};
+    static const int TURN[][2] = {{1, 0},   {5, 0},   {6, 6},   {7, 6},   {10, 6},  {12, 12},  {24, 24},
+                                  {28, 24}, {32, 30}, {64, 60}, {80, 78}, {88, 84}, {128, 126}};
     float big[256];
     for (size_t i = 0; i < sizeof TURN / sizeof *TURN; i++) {
         op_rope_table t = {.n = 1, .head_dim = TURN[i][0], .kind = ROPE_TILED, .pos = pos, .cs = big};
@@ -149,8 +150,10 @@ static void test_rope(void **state) {
         for (int c = 0; c < 14; c++) x[c] = (float)(c + 1);
         assert_int_equal(w->o->rope(w->q, &(op_rope){.batch = 1, .n = 1, .heads = 1, .head_dim = 14, .x = x, .cs = cs}), 0);
         /* x = 1, 2, 3, 4, …: the first pair turns by 3 and 0.03 in the tiled table, by 3 and 3 in the other */
-        const double tiled[] = {1 * cos(3) - 2 * sin(3), 2 * cos(0.03) + 1 * sin(0.03), 3 * cos(3) - 4 * sin(3), 4 * cos(0.03) + 3 * sin(0.03)};
-        const double paired[] = {1 * cos(3) - 2 * sin(3), 2 * cos(3) + 1 * sin(3), 3 * cos(0.03) - 4 * sin(0.03), 4 * cos(0.03) + 3 * sin(0.03)};
+        const double tiled[] = {1 * cos(3) - 2 * sin(3), 2 * cos(0.03) + 1 * sin(0.03), 3 * cos(3) - 4 * sin(3),
+                                4 * cos(0.03) + 3 * sin(0.03)};
+        const double paired[] = {1 * cos(3) - 2 * sin(3), 2 * cos(3) + 1 * sin(3), 3 * cos(0.03) - 4 * sin(0.03),
+                                 4 * cos(0.03) + 3 * sin(0.03)};
         for (int c = 0; c < 4; c++) assert_true(fabs(x[c] - (kind ? paired : tiled)[c]) < 1e-6); /* the table is rounded: 4 × 6e-8 */
         assert_true(x[12] == 13 && x[13] == 14);
     }
@@ -158,7 +161,8 @@ static void test_rope(void **state) {
 
 static void test_tubelets(void **state) {
     world *w = *state;
-    /* value = 1000 channel + 100 frame + 10 row + column, so that a place can be read off it: 2 channels, 5 frames (the last dropped), 4×6 */
+    /* value = 1000 channel + 100 frame + 10 row + column, so that a place can be read off it: 2 channels, 5 frames (the last dropped), 4×6
+     */
     float x[2 * 5 * 4 * 6], y[2 * 2 * 3 * 2 * 16];
     unsigned char u[5 * 4 * 6 * 2];
     static const float FIRST[] = {0, 1, 10, 11, 100, 101, 110, 111, 1000, 1001, 1010, 1011, 1100, 1101, 1110, 1111};
@@ -168,7 +172,16 @@ static void test_tubelets(void **state) {
             for (int t = 0; t < 5; t++)
                 for (int i = 0; i < 24; i++)
                     x[(frames_first ? t * 2 + c : c * 5 + t) * 24 + i] = (float)(1000 * c + 100 * t + 10 * (i / 6) + i % 6);
-        op_tubelets a = {.batch = 1, .channels = 2, .frames = 5, .height = 4, .width = 6, .tubelet = 2, .patch = 2, .x = x, .type = T_F32, .y = y,
+        op_tubelets a = {.batch = 1,
+                         .channels = 2,
+                         .frames = 5,
+                         .height = 4,
+                         .width = 6,
+                         .tubelet = 2,
+                         .patch = 2,
+                         .x = x,
+                         .type = T_F32,
+                         .y = y,
                          .frames_first = frames_first};
         assert_int_equal(w->o->tubelets(w->q, &a), 0);
         for (int token = 0; token < 12; token++)
@@ -180,10 +193,24 @@ static void test_tubelets(void **state) {
     }
     for (int i = 0; i < (int)sizeof u; i++) u[i] = (unsigned char)i; /* [t][y][x][c] */
     const float mean[] = {0.5f, 0}, std[] = {0.25f, 1};
-    op_tubelets a = {.batch = 1, .channels = 2, .frames = 5, .height = 4, .width = 6, .tubelet = 2, .patch = 2, .x = u, .type = T_U8, .mean = mean,
-                     .std = std, .y = y, .keep = (const int32_t[]){1}, .n_keep = 1};
+    op_tubelets a = {.batch = 1,
+                     .channels = 2,
+                     .frames = 5,
+                     .height = 4,
+                     .width = 6,
+                     .tubelet = 2,
+                     .patch = 2,
+                     .x = u,
+                     .type = T_U8,
+                     .mean = mean,
+                     .std = std,
+                     .y = y,
+                     .keep = (const int32_t[]){1},
+                     .n_keep = 1};
     assert_int_equal(w->o->tubelets(w->q, &a), 0);
-    near("u8, channel 0", y, (double[]){4 * (4 / 255.0 - 0.5), 4 * (6 / 255.0 - 0.5), 4 * (16 / 255.0 - 0.5), 4 * (18 / 255.0 - 0.5), 4 * (52 / 255.0 - 0.5)}, 5);
+    near("u8, channel 0", y,
+         (double[]){4 * (4 / 255.0 - 0.5), 4 * (6 / 255.0 - 0.5), 4 * (16 / 255.0 - 0.5), 4 * (18 / 255.0 - 0.5), 4 * (52 / 255.0 - 0.5)},
+         5);
     near("u8, channel 1", y + 8, (double[]){5 / 255.0, 7 / 255.0, 17 / 255.0, 19 / 255.0, 53 / 255.0}, 5);
 }
 
@@ -191,7 +218,10 @@ static void test_loss(void **state) {
     world *w = *state;
     const float z[] = {1.5f, -2, 3, 1}, h[] = {1, 0, 3, 2};
     float dz[4];
-    const struct { int kind; double p, loss, dz[4]; } CASES[] = {
+    const struct {
+        int kind;
+        double p, loss, dz[4];
+    } CASES[] = {
         {LOSS_POWER, 1, 3.5, {1, -1, 0, -1}},
         {LOSS_POWER, 2, 0.125 + 2 + 0.5, {0.5, -2, 0, -1}},
         {LOSS_POWER, 1.5, (0.35355339059 + 2.82842712475 + 1) / 1.5, {0.70710678, -1.41421356, 0, -1}},
@@ -210,8 +240,18 @@ static void test_loss(void **state) {
 static void test_optimiser(void **state) {
     world *w = *state;
     float param_[] = {1}, grad[] = {0.5f}, m[] = {0}, v[] = {0};
-    op_adamw a = {.n = 1, .param = param_, .grad = grad, .m = m, .v = v, .lr = 0.1, .wd = 0.1, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8,
-                  .grad_scale = 1, .step = 1};
+    op_adamw a = {.n = 1,
+                  .param = param_,
+                  .grad = grad,
+                  .m = m,
+                  .v = v,
+                  .lr = 0.1,
+                  .wd = 0.1,
+                  .beta1 = 0.9,
+                  .beta2 = 0.999,
+                  .eps = 1e-8,
+                  .grad_scale = 1,
+                  .step = 1};
     assert_int_equal(w->o->adamw(w->q, &a), 0);
     near("m", m, (double[]){0.05}, 1);
     near("v", v, (double[]){0.00025}, 1);
@@ -274,9 +314,10 @@ static void test_rows(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_linear),     cmocka_unit_test(test_gelu), cmocka_unit_test(test_layernorm), cmocka_unit_test(test_attention),
-        cmocka_unit_test(test_blocks),     cmocka_unit_test(test_rope_table), cmocka_unit_test(test_rope), cmocka_unit_test(test_tubelets),
-        cmocka_unit_test(test_loss),       cmocka_unit_test(test_optimiser), cmocka_unit_test(test_sums), cmocka_unit_test(test_rows),
+        cmocka_unit_test(test_linear),    cmocka_unit_test(test_gelu),     cmocka_unit_test(test_layernorm),
+        cmocka_unit_test(test_attention), cmocka_unit_test(test_blocks),   cmocka_unit_test(test_rope_table),
+        cmocka_unit_test(test_rope),      cmocka_unit_test(test_tubelets), cmocka_unit_test(test_loss),
+        cmocka_unit_test(test_optimiser), cmocka_unit_test(test_sums),     cmocka_unit_test(test_rows),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

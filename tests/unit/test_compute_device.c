@@ -44,10 +44,14 @@ static void test_open(void **state) {
 }
 
 static void test_refused(void **state) {
-    static const struct { const char *name; int threads, code; const char *says; } CASES[] = {
-        {"cuda", 0, JEPA_E_DEVICE, "CUDA"},     {"cuda:1", 0, JEPA_E_DEVICE, "CUDA"}, {"cudart", 0, JEPA_E_DEVICE, "cudart"},
-        {"", 0, JEPA_E_DEVICE, "cpu, ref"},     {"CPU", 0, JEPA_E_DEVICE, "CPU"},     {"cpu ", 0, JEPA_E_DEVICE, "cpu, ref"},
-        {"tpu", 0, JEPA_E_DEVICE, "tpu"},       {NULL, 0, JEPA_E_USE, "cpu, ref"},    {"cpu", -1, JEPA_E_USE, "-1 threads"},
+    static const struct {
+        const char *name;
+        int threads, code;
+        const char *says;
+    } CASES[] = {
+        {"cuda", 0, JEPA_E_DEVICE, "CUDA"},    {"cuda:1", 0, JEPA_E_DEVICE, "CUDA"}, {"cudart", 0, JEPA_E_DEVICE, "cudart"},
+        {"", 0, JEPA_E_DEVICE, "cpu, ref"},    {"CPU", 0, JEPA_E_DEVICE, "CPU"},     {"cpu ", 0, JEPA_E_DEVICE, "cpu, ref"},
+        {"tpu", 0, JEPA_E_DEVICE, "tpu"},      {NULL, 0, JEPA_E_USE, "cpu, ref"},    {"cpu", -1, JEPA_E_USE, "-1 threads"},
         {"cpu", 100000, JEPA_E_USE, "100000"},
     };
     for (size_t i = 0; i < sizeof CASES / sizeof *CASES; i++) {
@@ -179,8 +183,20 @@ static void test_no_memory(void **state) {
     op_linear_bwd lin = {.rows = 2, .in = 2, .out = 2, .dy = x, .x = x, .w = w, .dx = y, .dw = y, .db = y2};
     op_layernorm_bwd norm = {.rows = 2, .d = 2, .dy = x, .x = x, .mean = one, .rstd = one, .dx = y};
     op_attention att = {.batch = 1, .heads = 1, .nq = 2, .nk = 2, .head_dim = 2, .q = x, .k = x, .v = x, .o = y};
-    op_attention_bwd back = {.batch = 1, .heads = 1, .nq = 2, .nk = 2, .head_dim = 2, .q = x, .k = x, .v = x, .o = x, .dout = x, .lse = one,
-                             .dq = y, .dk = y, .dv = y};
+    op_attention_bwd back = {.batch = 1,
+                             .heads = 1,
+                             .nq = 2,
+                             .nk = 2,
+                             .head_dim = 2,
+                             .q = x,
+                             .k = x,
+                             .v = x,
+                             .o = x,
+                             .dout = x,
+                             .lse = one,
+                             .dq = y,
+                             .dk = y,
+                             .dv = y};
     fail_in = -1;
     assert_int_equal(o->sum_rows(q, &sum), JEPA_E_MEMORY);
     assert_int_equal(o->linear_bwd(q, &lin), JEPA_E_MEMORY);
@@ -197,8 +213,12 @@ static void test_no_memory(void **state) {
 }
 
 static void test_types(void **state) {
-    static const struct { dtype t; size_t size; const char *name; } T[] = {
-        {T_NONE, 0, "none"}, {T_F32, 4, "f32"}, {T_BF16, 2, "bf16"}, {T_F16, 2, "f16"}, {T_F64, 8, "f64"}, {T_I64, 8, "i64"},
+    static const struct {
+        dtype t;
+        size_t size;
+        const char *name;
+    } T[] = {
+        {T_NONE, 0, "none"}, {T_F32, 4, "f32"}, {T_BF16, 2, "bf16"}, {T_F16, 2, "f16"}, {T_F64, 8, "f64"},   {T_I64, 8, "i64"},
         {T_I32, 4, "i32"},   {T_I16, 2, "i16"}, {T_I8, 1, "i8"},     {T_U8, 1, "u8"},   {T_BOOL, 1, "bool"},
     };
     for (size_t i = 0; i < sizeof T / sizeof *T; i++) {
@@ -217,8 +237,8 @@ static void test_types(void **state) {
 }
 
 int main(void) {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(test_open),    cmocka_unit_test(test_refused),   cmocka_unit_test(test_isa),
-                                       cmocka_unit_test(test_scratch), cmocka_unit_test(test_buffers),   cmocka_unit_test(test_no_memory),
+    const struct CMUnitTest tests[] = {cmocka_unit_test(test_open),    cmocka_unit_test(test_refused), cmocka_unit_test(test_isa),
+                                       cmocka_unit_test(test_scratch), cmocka_unit_test(test_buffers), cmocka_unit_test(test_no_memory),
                                        cmocka_unit_test(test_types)};
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -164,7 +164,15 @@ static double norm_value(world *w, void *arg) {
 static void norm_case(world *w, int64_t rows, int64_t d, int affine) {
     static norm l;
     static float dx[MOST], dw[256], db[256], once[MOST];
-    l.a = (op_layernorm){.rows = rows, .d = d, .eps = 1e-5, .x = l.x, .w = affine ? l.w : NULL, .b = affine ? l.b : NULL, .y = l.y, .mean = l.mean, .rstd = l.rstd};
+    l.a = (op_layernorm){.rows = rows,
+                         .d = d,
+                         .eps = 1e-5,
+                         .x = l.x,
+                         .w = affine ? l.w : NULL,
+                         .b = affine ? l.b : NULL,
+                         .y = l.y,
+                         .mean = l.mean,
+                         .rstd = l.rstd};
     grid(w, l.x, rows * d);
     grid(w, l.w, d);
     grid(w, l.b, d);
@@ -172,7 +180,8 @@ static void norm_case(world *w, int64_t rows, int64_t d, int affine) {
     norm_value(w, &l);
     memset(dw, 0, sizeof dw);
     memset(db, 0, sizeof db);
-    op_layernorm_bwd bwd = {.rows = rows, .d = d, .dy = l.g, .x = l.x, .w = l.a.w, .mean = l.mean, .rstd = l.rstd, .dx = dx, .dw = dw, .db = db};
+    op_layernorm_bwd bwd = {
+        .rows = rows, .d = d, .dy = l.g, .x = l.x, .w = l.a.w, .mean = l.mean, .rstd = l.rstd, .dx = dx, .dw = dw, .db = db};
     assert_int_equal(w->o->layernorm_bwd(w->q, &bwd), 0);
     memcpy(once, dx, sizeof once);
     differences(w, "layernorm dx", l.x, dx, rows * d, norm_value, &l);
@@ -207,18 +216,43 @@ static double attention_value(world *w, void *arg) {
     return s;
 }
 
-static void attention_case(world *w, int64_t batch, int64_t heads, int64_t nq, int64_t nk, int64_t dim, int64_t block, int fused, double scale) {
+static void attention_case(world *w, int64_t batch, int64_t heads, int64_t nq, int64_t nk, int64_t dim, int64_t block, int fused,
+                           double scale) {
     static att t;
     static float dq[MOST], dk[MOST], dv[MOST], dout[MOST];
     int64_t d = heads * dim;
-    t.a = (op_attention){.batch = batch, .heads = heads, .nq = nq, .nk = nk, .head_dim = dim, .q = t.q, .k = t.k, .v = t.v, .o = t.o, .lse = t.lse,
-                         .block = block, .scale = scale};
+    t.a = (op_attention){.batch = batch,
+                         .heads = heads,
+                         .nq = nq,
+                         .nk = nk,
+                         .head_dim = dim,
+                         .q = t.q,
+                         .k = t.k,
+                         .v = t.v,
+                         .o = t.o,
+                         .lse = t.lse,
+                         .block = block,
+                         .scale = scale};
     grid(w, t.q, fused ? batch * nq * 3 * d : batch * nq * d);
     grid(w, t.k, batch * nk * d);
     grid(w, t.v, batch * nk * d);
     grid(w, t.g, batch * nq * d);
-    op_attention_bwd bwd = {.batch = batch, .heads = heads, .nq = nq, .nk = nk, .head_dim = dim, .q = t.q, .k = t.k, .v = t.v, .o = t.o, .dout = dout,
-                            .lse = t.lse, .dq = dq, .dk = dk, .dv = dv, .block = block, .scale = scale};
+    op_attention_bwd bwd = {.batch = batch,
+                            .heads = heads,
+                            .nq = nq,
+                            .nk = nk,
+                            .head_dim = dim,
+                            .q = t.q,
+                            .k = t.k,
+                            .v = t.v,
+                            .o = t.o,
+                            .dout = dout,
+                            .lse = t.lse,
+                            .dq = dq,
+                            .dk = dk,
+                            .dv = dv,
+                            .block = block,
+                            .scale = scale};
     memcpy(dout, t.g, sizeof dout);
     if (fused) {
         t.a.k = t.q + d, t.a.v = t.q + 2 * d, t.a.ldq = t.a.ldk = t.a.ldv = 3 * d;
@@ -339,7 +373,8 @@ static void test_copy_broadcast_sum(void **state) {
     grid(w, m.src, batch * 7 * d);
     grid(w, m.g, m.n_out);
     memset(dsrc, 0, sizeof dsrc);
-    op_rows back = {.batch = batch, .n_src = 6, .src_off = 1, .n_dst = 7, .dst_off = 2, .count = 4, .d = d, .src = m.g, .dst = dsrc, .add = 1};
+    op_rows back = {
+        .batch = batch, .n_src = 6, .src_off = 1, .n_dst = 7, .dst_off = 2, .count = 4, .d = d, .src = m.g, .dst = dsrc, .add = 1};
     assert_int_equal(w->o->copy_rows(w->q, &back), 0);
     differences(w, "copy_rows", m.src, dsrc, batch * 7 * d, rows_value, &m);
     /* one row to many; the gradient is the sum over them */
@@ -378,7 +413,10 @@ static double loss_value(world *w, void *arg) {
 
 static void test_loss(void **state) {
     world *w = *state;
-    static const struct { int kind; double p; } KINDS[] = {{LOSS_POWER, 1}, {LOSS_POWER, 2}, {LOSS_POWER, 1.5}, {LOSS_POWER, 3}, {LOSS_SMOOTH_L1, 0}};
+    static const struct {
+        int kind;
+        double p;
+    } KINDS[] = {{LOSS_POWER, 1}, {LOSS_POWER, 2}, {LOSS_POWER, 1.5}, {LOSS_POWER, 3}, {LOSS_SMOOTH_L1, 0}};
     static dist t;
     static float dz[512];
     for (size_t k = 0; k < sizeof KINDS / sizeof *KINDS; k++) {
@@ -402,9 +440,15 @@ static void test_loss(void **state) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_linear),          cmocka_unit_test(test_gelu),           cmocka_unit_test(test_layernorm),
-        cmocka_unit_test(test_attention),       cmocka_unit_test(test_attention_block), cmocka_unit_test(test_rope),
-        cmocka_unit_test(test_gather_scatter),  cmocka_unit_test(test_copy_broadcast_sum), cmocka_unit_test(test_loss),
+        cmocka_unit_test(test_linear),
+        cmocka_unit_test(test_gelu),
+        cmocka_unit_test(test_layernorm),
+        cmocka_unit_test(test_attention),
+        cmocka_unit_test(test_attention_block),
+        cmocka_unit_test(test_rope),
+        cmocka_unit_test(test_gather_scatter),
+        cmocka_unit_test(test_copy_broadcast_sum),
+        cmocka_unit_test(test_loss),
     };
     return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -75,7 +75,11 @@ static void test_find(void **state) {
     enum { N = 3000 };
     assert_int_equal(params_find(&p, "x"), -1);
     for (int i = 0; i < N; i++) {
-        snprintf(name, sizeof name, "encoder.blocks.%d.%s", i / 4, i % 4 == 0 ? "norm1.weight" : i % 4 == 1 ? "norm1.bias" : i % 4 == 2 ? "w" : "");
+        snprintf(name, sizeof name, "encoder.blocks.%d.%s", i / 4,
+                 i % 4 == 0   ? "norm1.weight"
+                 : i % 4 == 1 ? "norm1.bias"
+                 : i % 4 == 2 ? "w"
+                              : "");
         assert_int_equal(params_add(&p, NULL, name, 1, dim), i);
     }
     for (int i = 0; i < N; i++) assert_int_equal(params_find(&p, p.item[i].name), i);
@@ -89,7 +93,8 @@ static void test_find(void **state) {
 static void test_refusals(void **state) {
     params p = {0};
     jepa_err err = {0};
-    const int64_t ok[] = {2, 3}, zero[] = {2, 0}, negative[] = {-1, 3}, huge[] = {INT64_MAX, 2}, large[] = {1 << 20, 1 << 20}, nine[9] = {1, 1, 1, 1, 1, 1, 1, 1, 1};
+    const int64_t ok[] = {2, 3}, zero[] = {2, 0}, negative[] = {-1, 3}, huge[] = {INT64_MAX, 2}, large[] = {1 << 20, 1 << 20},
+                  nine[9] = {1, 1, 1, 1, 1, 1, 1, 1, 1};
     char name[200];
     assert_int_equal(params_add(&p, &err, "a", 2, ok), 0);
     assert_int_equal(params_add(&p, &err, "a", 2, ok), JEPA_E_USE); /* twice */
