@@ -99,7 +99,7 @@ static inline float att_softmax(float *s, int64_t n, float *m, float *l) {
     now = before > now ? before : now;
     vf base = vset(now == -INFINITY ? 0 : now);
     for (int64_t j = 0; j < n; j += VW) {
-        vf p = vexp2(vload(s + j) - base);
+        vf p = vexp2_softmax(vload(s + j) - base);
         sum = sum + p;
         vstore(s + j, p);
     }

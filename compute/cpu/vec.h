@@ -45,6 +45,12 @@ static inline vf vexp2(vf x) {
     return vzero_below(vscale2(vexp2_part(t - n), n), x, low);
 }
 
+/* The same for x <= 0 beside a sum that holds a 1: 2^-125, which such a sum does not see, stands for all that is smaller. */
+static inline vf vexp2_softmax(vf x) {
+    vf t = vmax(vset(-125.0f), x), n = vround(t);
+    return vscale2(vexp2_part(t - n), n);
+}
+
 /* bell = e^(-x²/2); the result is the normal distribution's tail beyond |x|, erfc(|x|/√2)/2. Both are those of 12.8 (8e-38) beyond.
  * tail / bell is a polynomial in 1/(1 + 0.24·|x|): minimax of degree 10 (no constant term), relative error 3e-9 before rounding. The
  * rounding of x² is the largest error: 6e-8·x² relative, of a tail that falls faster. */
