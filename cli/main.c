@@ -106,6 +106,7 @@ int cli_exit(cli *c, int rc, const jepa_err *err) {
 int cli_device(const cli *c, const char **name, jepa_err *err) {
     *name = c->device;
     if (!strcmp(c->device, "auto")) *name = "cpu";
+    if (!strncmp(c->device, "cuda", 4)) return err_set(err, JEPA_E_MODEL, "--device %s: this build has no CUDA back end; use --device cpu", c->device);
     if (strcmp(c->precision, "f32")) return err_set(err, JEPA_E_MODEL, "--precision %s: this build computes in f32 only", c->precision);
     return 0;
 }
