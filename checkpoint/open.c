@@ -116,6 +116,10 @@ static int sharded(ck *c, const char *index, jepa_err *err) {
         rc = join(path, c->path, shard[i], err);
         if (!rc) rc = add_file(c, path, err);
         if (rc) err_prefix(err, rc, "shard of %.200s", index);
+        if (rc == JEPA_E_IO && access(path, F_OK)) { /* the folder is there, but not all of the model */
+            rc = JEPA_E_MODEL;
+            if (err) err->code = rc;
+        }
     }
     if (!rc) rc = check_map(c, map, shard, index, err);
 done:

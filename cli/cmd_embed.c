@@ -64,9 +64,16 @@ static int embed_tensor(jepa *m, clip_plan *p, const char *in, const char *out, 
         rc = err_set(err, JEPA_E_INPUT, "%s: pixel_values [%lld,%lld,3,%lld,%lld] is no clip", in, (long long)n, (long long)frames, (long long)h, (long long)w_);
         goto done;
     }
+    int64_t given = frames, tubelet = m->ec.tubelet_size, patch = m->ec.patch_size;
+    if (frames < tubelet) frames = tubelet; /* as published: a clip shorter than a tubelet is filled up with its last frame */
+    if (frames % tubelet || h % patch || w_ % patch) {
+        rc = err_set(err, JEPA_E_INPUT, "%s: clips of %lld frames of %lldx%lld; the model needs frames in multiples of %lld and sizes in multiples of %lld", in,
+                     (long long)given, (long long)w_, (long long)h, (long long)tubelet, (long long)patch);
+        goto done;
+    }
     p->frames = (int)frames;
     plan_pool(p, &m->ec, (int)frames, (int)h, (int)w_);
-    size_t clip = (size_t)(frames * 3 * h * w_);
+    size_t frame = (size_t)(3 * h * w_), clip = (size_t)frames * frame, from = (size_t)given * frame;
     if (!(row = mem_alloc((size_t)(p->per_row * p->dim), sizeof *row)) || !(x = mem_alloc(clip, sizeof *x))) {
         rc = err_set(err, JEPA_E_MEMORY, "no memory for a row");
         goto done;
@@ -85,7 +92,7 @@ static int embed_tensor(jepa *m, clip_plan *p, const char *in, const char *out, 
     jw_string(&w, "layers", text);
     jw_string(&w, "positions", m->o.published_positions ? "published" : "grid");
     jw_string(&w, "out_type", store == T_F16 ? "f16" : "f32");
-    snprintf(text, sizeof text, "pixel_values [%lld,%lld,3,%lld,%lld]", (long long)n, (long long)frames, (long long)h, (long long)w_);
+    snprintf(text, sizeof text, "pixel_values [%lld,%lld,3,%lld,%lld]", (long long)n, (long long)given, (long long)h, (long long)w_);
     jw_string(&w, "inputs", text);
     jw_string(&w, "file", in);
     jw_close(&w, '}');
@@ -101,7 +108,8 @@ static int embed_tensor(jepa *m, clip_plan *p, const char *in, const char *out, 
     remove(aside); /* a prepared tensor is done from the start: it has no items to go on from */
     if ((rc = part_open(&pt, aside, w.text, p->per_row * p->dim, err)) < 0 || (rc = jepa_session(m, &run, err)) < 0) goto done;
     for (int64_t i = 0; i < n; i++) {
-        memcpy(x, (const char *)t->t.data + (size_t)i * clip * sizeof *x, clip * sizeof *x);
+        memcpy(x, (const char *)t->t.data + (size_t)i * from * sizeof *x, from * sizeof *x);
+        for (size_t at = from; at < clip; at += frame) memcpy(x + at, x + from - frame, frame * sizeof *x);
         if ((rc = run_encode(run, p, x, T_F32, 1, frames, h, w_, row, err)) < 0) goto done;
         part_row r = {.item = i, .clip = 0, .label = -1, .path = what, .data = row};
         if ((rc = part_add(pt, &r, err)) < 0 || (rc = part_item_done(pt, i, err)) < 0) goto done;
