@@ -85,7 +85,7 @@ static void tiny(void **state) {
                 c.feed.ratio[0] == 1 && c.feed.ratio[1] == 1);
     assert_true(c.feed.sample.frames == 16 && c.feed.sample.fps == 0 && c.feed.sample.duration == 0 && c.feed.sample.frame_step == 1 &&
                 c.feed.sample.num_clips == 1);
-    assert_true(c.save_every == 200 && c.log_every == 10 && c.monitor_every == 100 && c.seed == 0);
+    assert_true(c.save_every == 200 && c.log_every == 10 && c.monitor_every == 20 && c.seed == 0);
     assert_true(c.n_datasets == 1 && !c.has_weights && c.folder[0] == 0);
     double lr, wd, ema;
     sched_at(&c.sched, 120, &lr, &wd, &ema); /* the end of the first 10 % */
