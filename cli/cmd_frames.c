@@ -69,7 +69,7 @@ static int keep(store *s, const void *clip, size_t bytes, const int64_t *index, 
     return 0;
 }
 
-typedef struct request { const clip_plan *p; double *at; int n_at, by_time, raw; const char *out; int tensor; store *s; int *written; } request;
+typedef struct request { cli *c; const clip_plan *p; double *at; int n_at, by_time, raw; const char *out; int tensor; store *s; int *written; } request;
 
 static int one_clip(const request *q, vid *v, const char *path, int k, const int64_t *index, int n, jepa_err *err) {
     const vid_info *i = vid_get_info(v);
@@ -138,6 +138,10 @@ static int one_input(const request *q, const char *path, jepa_err *err) {
         goto done;
     }
     if ((rc = clips_of(v, q->p, &l, err)) < 0) goto done;
+    const vid_info *info = vid_get_info(v);
+    if (l.slow) cli_line(q->c, "%s: slower than the asked %g frames per second (%.3g): every frame is used", path, q->p->fps, info->fps);
+    if (info->promised > info->frames)
+        cli_line(q->c, "%s: cut short: %lld of %lld frames can be decoded", path, (long long)info->frames, (long long)info->promised);
     for (int k = 0; k < l.n && rc == 0; k++) rc = one_clip(q, v, path, k, l.index + (size_t)k * (size_t)q->p->frames, q->p->frames, err);
 done:
     mem_free(index);
@@ -165,7 +169,7 @@ int cmd_frames(cli *c, int argc, char **argv) {
     clip_plan p = {0};
     items in = {0};
     store s = {0};
-    request q = {.p = &p, .s = &s, .written = &written};
+    request q = {.c = c, .p = &p, .s = &s, .written = &written};
     int rc = options_read(c, table, sizeof table / sizeof *table, argc, argv, usage, &rest, &err);
     if (rc) {
         rc = rc == 1 ? 0 : rc;

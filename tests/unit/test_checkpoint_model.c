@@ -444,7 +444,7 @@ static void a_bad_index_is_refused(void **state) {
     wont_open(dir, JEPA_E_MODEL, "no weight_map");
     copy(index, to);
     unlink(at("model-00003-of-00005.safetensors"));
-    wont_open(dir, JEPA_E_IO, "model-00003-of-00005.safetensors: not found");
+    wont_open(dir, JEPA_E_MODEL, "model-00003-of-00005.safetensors: not found");
 }
 
 static void a_bad_config_is_refused(void **state) {
