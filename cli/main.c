@@ -134,11 +134,11 @@ int main(int argc, char **argv) {
     for (int i = 0, k = 0; i < argc && k < (int)sizeof c.line - 1; i++) k += snprintf(c.line + k, sizeof c.line - (size_t)k, "%s%s", i ? " " : "", argv[i]);
     if (argc < 2 || !strcmp(argv[1], "--help") || !strcmp(argv[1], "-h") || !strcmp(argv[1], "help")) {
         help(argc < 2 ? stderr : stdout);
-        return argc < 2 ? 2 : 0;
+        return cli_exit(&c, argc < 2 ? 2 : 0, NULL);
     }
     if (!strcmp(argv[1], "--version")) {
         versions();
-        return 0;
+        return cli_exit(&c, 0, NULL);
     }
     for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
         if (!strcmp(argv[1], commands[i].name)) {
