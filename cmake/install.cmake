@@ -15,5 +15,7 @@ configure_package_config_file(${CMAKE_BINARY_DIR}/JepaConfig.cmake.in ${CMAKE_BI
   INSTALL_DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/Jepa)
 write_basic_package_version_file(${CMAKE_BINARY_DIR}/JepaConfigVersion.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${CMAKE_BINARY_DIR}/JepaConfig.cmake ${CMAKE_BINARY_DIR}/JepaConfigVersion.cmake DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/Jepa)
+# relative to the file itself, so that cmake --install --prefix moves it whole
+file(RELATIVE_PATH JEPA_PC_PREFIX /p/${CMAKE_INSTALL_LIBDIR}/pkgconfig /p)
 configure_file(cmake/jepa.pc.in ${CMAKE_BINARY_DIR}/jepa.pc @ONLY)
 install(FILES ${CMAKE_BINARY_DIR}/jepa.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
