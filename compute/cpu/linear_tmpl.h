@@ -115,17 +115,35 @@ static inline void fine_product(const float *x, int64_t ldx, const float *w, int
         }
 }
 
-static inline void linear_row(const op_linear *a, const float *s, float *pre, const float *r, float *y) {
-    int gelu = a->act == ACT_GELU;
-    for (int64_t o = 0; o < a->out; o += VW) {
-        int64_t n = a->out - o;
-        vf x = vload_some(s + o, n);
-        if (a->b) x = x + vload_some(a->b + o, n);
-        if (pre) vstore_some(pre + o, x, n);
+static inline __attribute__((always_inline)) void linear_vectors(const float *s, const float *b, float *pre, const int gelu, const float *r,
+                                                                 float *y, int64_t n) {
+    int64_t o = 0;
+    for (; o + VW <= n; o += VW) {
+        vf x = vload(s + o);
+        if (b) x = x + vload(b + o);
+        if (pre) vstore(pre + o, x);
         if (gelu) x = vgelu(x);
-        if (r) x = x + vload_some(r + o, n);
-        vstore_some(y + o, x, n);
+        if (r) x = x + vload(r + o);
+        vstore(y + o, x);
     }
+    if (o == n) return;
+    vf x = vload_part(s + o, n - o);
+    if (b) x = x + vload_part(b + o, n - o);
+    if (pre) vstore_part(pre + o, x, n - o);
+    if (gelu) x = vgelu(x);
+    if (r) x = x + vload_part(r + o, n - o);
+    vstore_part(y + o, x, n - o);
+}
+
+static inline void linear_row(const op_linear *a, const float *s, float *pre, const float *r, float *y) {
+    if (a->act == ACT_GELU)
+        linear_vectors(s, a->b, pre, 1, r, y, a->out);
+    else if (a->b && !pre && !r) /* the usual ones, without a question inside the loop */
+        linear_vectors(s, a->b, NULL, 0, NULL, y, a->out);
+    else if (a->b && !pre)
+        linear_vectors(s, a->b, NULL, 0, r, y, a->out);
+    else
+        linear_vectors(s, a->b, pre, 0, r, y, a->out);
 }
 
 static inline void linear_piece(void *ctx, int64_t i) {
