@@ -153,12 +153,12 @@ static job backward_job(ctx *c, op_attention_bwd *a, const shape *s) {
     if (call_attention(dev_ops(c->ref), c->ref_q, &g, p) < 0) say(c, &j, "ref forward failed");
     bounds b = bounds_of(s);
     /* Terms of dq: p·scale·(do·v - do·o)·k. p is off as in forward and by the rounding of the stored lse; the bracket by two sums over dim,
-     * whatever its own size (it cancels where one key has all the weight). √Σp² over a row: 1 if sharp, else below 2/√keys; over a column
-     * √nq if all rows share a key, else 2·√nq/nk, 3/√block with blocks. */
+     * whatever its own size (it cancels where one key has all the weight); ten spreads: three of the error times three of a lone key. √Σp²
+     * over a row: 1 if sharp, else below 2/√keys; over a column √nq if all rows share a key, else 2·√nq/nk, 3/√block with blocks. */
     double nq = (double)s->nq, nk = (double)s->nk, dim = (double)s->dim, keys = s->block ? fmin(nk, (double)s->block) : nk;
     int sharp = s->flag & LARGE || b.scale * sqrt(dim) > 1.01;
     double row = sharp ? 1 : fmin(1, 2 / sqrt(keys)), col = sharp ? sqrt(nq) : s->block ? 3 / sqrt(keys) : 2 * sqrt(nq) / nk;
-    double bracket = TAIL * b.scale * (0.4 * dim + 2 * sqrt(dim)) * b.in * b.in * ULP;
+    double bracket = 10 * b.scale * (0.4 * dim + 2 * sqrt(dim)) * b.in * b.in * ULP;
     double prob = b.p + 0.6 * largest(lse) + 3;
     array grad[3] = {{.abs = bracket * row, .rms = TAIL * (prob + 0.4 * sqrt(nk)) * ULP},
                      {.abs = bracket * col, .rms = TAIL * (prob + 0.4 * sqrt(nq)) * ULP},
