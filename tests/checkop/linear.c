@@ -3,6 +3,7 @@
 
 enum { BIAS = 1, GELU = 2, RESIDUAL = 4, IN_PLACE = 8, PRE = 16, PACKED = 32, STRIDES = 64, PACKED_ONLY = 128 };
 
+/* Packs in each call: a packed row of --bench is packing and product together. */
 static int call_linear(const ops *o, queue *q, const job *j, void **p) {
     op_linear a = *(const op_linear *)j->arg;
     packed *pw = NULL;
