@@ -194,13 +194,15 @@ int train_run(const train_cfg *c, dev *d, const train_run_opts *o, const train_h
         if (r.steps < 1) r.steps = (int64_t)((double)ipe * c->sched.epochs);
     }
     r.c = &with;
-    if ((rc = train_open(&r.t, &with, d, err)) < 0) goto done;
+    if ((rc = train_open_plan(&r.t, &with, d, err)) < 0) goto done;
     for (int i = 0; i < c->n_masks; i++) {
         mask_grid g = {c->enc.num_frames / c->enc.tubelet_size, c->enc.img_height / c->enc.patch_size, c->enc.img_width / c->enc.patch_size};
         if ((rc = mask_cfg_check(&c->mask[i], g, err)) < 0) goto done;
     }
     say_plan(&r);
-    if (o->dry_run) goto done;
+    if ((rc = train_fits(r.t, err)) < 0 || o->dry_run) goto done;
+    train_close(&r.t); /* the plan is said before its memory is asked for */
+    if ((rc = train_open(&r.t, &with, d, err)) < 0) goto done;
     if ((rc = dir_make(r.dir, err)) < 0 || (rc = lock_dir(&r, err)) < 0 || (rc = ck_clean(r.dir, 0, err)) < 0 || (rc = run_resume(&r, err)) < 0) goto done;
     if (train_step_count(r.t) >= r.steps) {
         run_say(&r, "%s is finished: %" PRId64 " of %" PRId64 " steps done", r.dir, train_step_count(r.t), r.steps);

@@ -26,7 +26,6 @@ struct train {
     enc_acts *enc_a, *tgt_a;
     pred_acts *pred_a;
     buf x, keep, all, h, z, dz, out, loss;
-    size_t x_bytes;
     int64_t seen_context;       /* rows of z that the last group left behind, for the monitor */
 };
 
@@ -86,7 +85,6 @@ static int open_workspace(train *t, int64_t batch, int64_t frames, int64_t heigh
         (rc = buf_new(&t->h, t->d, row, err)) < 0 || (rc = buf_new(&t->z, t->d, row, err)) < 0 || (rc = buf_new(&t->dz, t->d, row, err)) < 0 ||
         (rc = buf_new(&t->out, t->d, row, err)) < 0 || (rc = buf_new(&t->loss, t->d, 4 * sizeof(double), err)) < 0)
         goto fail;
-    t->x_bytes = x;
     t->batch = batch, t->frames = frames, t->height = height, t->width = width, t->tokens = n;
     return 0;
 fail:
@@ -121,20 +119,20 @@ void train_plan(const train *t, char *text, size_t size) {
     for (int i = 0; i < PLAN_PARTS && k < size; i++) k += (size_t)snprintf(text + k, size - k, "%-30s %10.1f MiB\n", name[i], part[i] / 1048576);
 }
 
-/* Refuses before the first step what would be killed in it. Parameters are there already. */
-static int check_plan(const train *t, jepa_err *err) {
+/* Refuses before the first step what would be killed in it. */
+int train_fits(const train *t, jepa_err *err) {
     double part[PLAN_PARTS], gib = 1073741824;
     plan_parts(t, part);
-    double need = part[PLAN_ALL] - part[PLAN_PARAMS] - part[PLAN_TARGET], free_now = (double)mem_available();
+    double there = t->tp.value.p ? part[PLAN_PARAMS] + part[PLAN_TARGET] : 0, need = part[PLAN_ALL] - there, free_now = (double)mem_available();
     if (need <= free_now) return 0;
     return err_set(err, JEPA_E_MEMORY,
-                   "a step needs %.1f GiB more (context activations %.1f, predictor %.1f, target's working set %.1f, batch %.1f), %.1f are free: a smaller "
+                   "a step needs %.1f GiB%s (context activations %.1f, predictor %.1f, target's working set %.1f, batch %.1f), %.1f are free: a smaller "
                    "data.batch_size (with nodes: for the same global batch), or model.recompute: %s would help",
-                   need / gib, part[PLAN_CONTEXT] / gib, part[PLAN_PREDICTOR] / gib, part[PLAN_TARGET_ACTS] / gib, part[PLAN_BATCH] / gib, free_now / gib,
+                   need / gib, there > 0 ? " more" : "", part[PLAN_CONTEXT] / gib, part[PLAN_PREDICTOR] / gib, part[PLAN_TARGET_ACTS] / gib, part[PLAN_BATCH] / gib, free_now / gib,
                    t->cfg.recompute_level == RECOMPUTE_NONE ? "mlp or block" : "block");
 }
 
-int train_open(train **out, const train_cfg *c, dev *d, jepa_err *err) {
+static int open_train(train **out, const train_cfg *c, dev *d, int allocate, jepa_err *err) {
     *out = NULL;
     train *t = mem_alloc(1, sizeof *t);
     if (!t) return err_set(err, JEPA_E_MEMORY, "no memory for the trainer");
@@ -149,9 +147,9 @@ int train_open(train **out, const train_cfg *c, dev *d, jepa_err *err) {
     if ((rc = queue_open(&t->q, d, err)) < 0 || (rc = enc_open(&t->encoder, &c->enc, &t->p, "encoder.", err)) < 0) goto fail;
     int n_enc = t->p.n;
     if ((rc = pred_open(&t->predictor, &c->pred, &t->p, "predictor.", err)) < 0 ||
-        (rc = enc_open(&t->target, &c->enc, &t->tp, "target_encoder.", err)) < 0 || (rc = params_alloc(&t->p, d, PARAMS_GRAD | PARAMS_MOMENTS, err)) < 0 ||
-        (rc = params_alloc(&t->tp, d, 0, err)) < 0)
+        (rc = enc_open(&t->target, &c->enc, &t->tp, "target_encoder.", err)) < 0)
         goto fail;
+    if (allocate && ((rc = params_alloc(&t->p, d, PARAMS_GRAD | PARAMS_MOMENTS, err)) < 0 || (rc = params_alloc(&t->tp, d, 0, err)) < 0)) goto fail;
     t->enc_elements = t->p.item[n_enc].offset;
     /* EMA runs over both flat arrays at once: the encoder comes first in p, laid out as the target's list is. */
     int same = t->tp.n == n_enc && t->tp.total == t->enc_elements;
@@ -164,13 +162,16 @@ int train_open(train **out, const train_cfg *c, dev *d, jepa_err *err) {
         rc = err_set(err, JEPA_E_MEMORY, "no memory for the trainer");
         goto fail;
     }
-    if ((rc = check_plan(t, err)) < 0 || (rc = open_workspace(t, c->feed.batch, c->enc.num_frames, c->enc.img_height, c->enc.img_width, err)) < 0) goto fail;
+    if (allocate && ((rc = train_fits(t, err)) < 0 || (rc = open_workspace(t, c->feed.batch, c->enc.num_frames, c->enc.img_height, c->enc.img_width, err)) < 0)) goto fail;
     *out = t;
     return 0;
 fail:
     train_close(&t);
     return rc;
 }
+
+int train_open(train **out, const train_cfg *c, dev *d, jepa_err *err) { return open_train(out, c, d, 1, err); }
+int train_open_plan(train **out, const train_cfg *c, dev *d, jepa_err *err) { return open_train(out, c, d, 0, err); }
 
 void train_close(train **tp) {
     train *t = *tp;

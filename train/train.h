@@ -58,6 +58,8 @@ typedef struct train_batch { /* one mask group, host memory */
 typedef struct train_numbers { double loss, gen_loss[MAX_GENERATORS], grad_norm, grad_norm_enc, grad_norm_pred, lr, wd, ema; int64_t step; int finite; const char *bad_term; } train_numbers;
 typedef struct train train;
 int train_open(train **out, const train_cfg *c, dev *d, jepa_err *err);
+int train_open_plan(train **out, const train_cfg *c, dev *d, jepa_err *err); /* without its memory: for train_plan, train_fits and the lists' totals alone */
+int train_fits(const train *t, jepa_err *err);                  /* JEPA_E_MEMORY: the plan is larger than the memory that is free */
 void train_close(train **t);
 int train_init(train *t, jepa_err *err);                       /* published initialisation; target = copy of encoder */
 /* Gradients of n mask groups added up (mean over groups and generators), then AdamW and EMA. Not finite: nothing is updated, numbers->finite = 0. */
