@@ -67,9 +67,9 @@ says out "12 clip(s) found"
 [ -e dry ] && fail "--dry-run wrote something"
 [ "$(find . -name 'config.yaml' | grep -c dry)" = 0 ] || fail "--dry-run wrote something"
 # more than there is: the plan, then why not; nothing is written, and nothing was asked for
-error 5 "would help" on d/clips.txt dry --dry-run --set data.batch_size=100000
+error 5 "would help" on d/clips.txt dry --dry-run --set data.batch_size=65536 --set data.crop_size=192
 says out "together"
-error 5 "would help" on d/clips.txt dry --set data.batch_size=100000
+error 5 "would help" on d/clips.txt dry --set data.batch_size=65536 --set data.crop_size=192
 [ -e dry ] && fail "a run that does not fit wrote something"
 
 # ---- not finite ----
