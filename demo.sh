@@ -12,8 +12,6 @@ cmake -S . -B build -G "$generator" -DJEPA_TESTS=OFF >/dev/null
 cmake --build build --parallel "$(nproc)" --target jepa | tail -n 1
 jepa=$PWD/build/jepa
 mkdir -p "$out"
-# compute threads that wait give the core up soon: feed threads need it, and on a busy machine everything does
-export GOMP_SPINCOUNT="${GOMP_SPINCOUNT:-10000}"
 if [ $# -gt 0 ]; then
     [ -e "$1" ] || { echo "demo.sh: $1: not found" >&2; exit 2; }
     case "$1" in /*) videos=$1 ;; *) videos=$PWD/$1 ;; esac
