@@ -11,6 +11,12 @@ static int stop(int code, const jepa_err *err) {
     return code;
 }
 
+static void close_devices(ctx *c) {
+    for (int t = 0; t < 2; t++) queue_close(&c->dev_q[t]), dev_close(&c->dev[t]);
+    queue_close(&c->ref_q);
+    dev_close(&c->ref);
+}
+
 int main(int argc, char **argv) {
     ctx c = {.glob = "*", .seed = 1};
     const char *on = "cpu", *isa = NULL;
@@ -34,12 +40,14 @@ int main(int argc, char **argv) {
             return 2;
         }
     }
-    if (dev_open(&c.ref, "ref", 1, &err) < 0 || queue_open(&c.ref_q, c.ref, &err) < 0) return stop(2, &err);
-    for (int t = 0; t < 2; t++) {
-        if (dev_open(&c.dev[t], on, t + 1, &err) < 0) return stop(2, &err);
-        int rc = isa ? dev_limit_isa(c.dev[t], isa, &err) : 0;
-        if (rc < 0) return stop(rc == JEPA_E_UNSUPPORTED ? 77 : 2, &err);
-        if (queue_open(&c.dev_q[t], c.dev[t], &err) < 0) return stop(2, &err);
+    int rc = dev_open(&c.ref, "ref", 1, &err);
+    if (rc == 0) rc = queue_open(&c.ref_q, c.ref, &err);
+    for (int t = 0; t < 2 && rc == 0; t++)
+        if ((rc = dev_open(&c.dev[t], on, t + 1, &err)) == 0 && (!isa || (rc = dev_limit_isa(c.dev[t], isa, &err)) == 0))
+            rc = queue_open(&c.dev_q[t], c.dev[t], &err);
+    if (rc < 0) {
+        close_devices(&c);
+        return stop(rc == JEPA_E_UNSUPPORTED ? 77 : 2, &err);
     }
     c.teams = dev_threads(c.dev[1]) == 2 ? 2 : 1;
     printf("checkop: %s, against %s\n", dev_describe(c.dev[1]), dev_describe(c.ref));
@@ -57,11 +65,8 @@ int main(int argc, char **argv) {
             stop(1, &err);
             c.failures++;
         }
-        queue_close(&c.dev_q[t]);
-        dev_close(&c.dev[t]);
     }
-    queue_close(&c.ref_q);
-    dev_close(&c.ref);
+    close_devices(&c);
     if (!c.ops_seen) {
         fprintf(stderr, "checkop: no operation is named like '%s'\n", c.glob);
         return 2;
