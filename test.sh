@@ -12,18 +12,21 @@ for a in "$@"; do
 done
 sh install.sh tests
 jobs=$(nproc 2>/dev/null || echo 2)
-build() { # FOLDER OPTION…
+target=
+build() { # FOLDER OPTION…: $target, or all
     folder=$1
     shift
     generator="Unix Makefiles"
     command -v ninja >/dev/null 2>&1 && generator=Ninja
     cmake -S . -B "$folder" -G "$generator" -DJEPA_WERROR=ON "$@" >"$folder.log" 2>&1 || { tail -n 30 "$folder.log" >&2; exit 1; }
-    cmake --build "$folder" --parallel "$jobs" >>"$folder.log" 2>&1 || { tail -n 60 "$folder.log" >&2; exit 1; }
+    # shellcheck disable=SC2086
+    cmake --build "$folder" --parallel "$jobs" ${target:+--target $target} >>"$folder.log" 2>&1 || { tail -n 60 "$folder.log" >&2; exit 1; }
     rm -f "$folder.log"
 }
 echo "== building"
 build build
 build build-asan -DJEPA_SANITIZE=address,undefined -DCMAKE_BUILD_TYPE=RelWithDebInfo
+target=thread_tests
 build build-tsan -DJEPA_SANITIZE=thread -DJEPA_OPENMP=OFF -DCMAKE_BUILD_TYPE=RelWithDebInfo
 slow="-LE long"
 [ $long = 1 ] && slow=""
@@ -33,10 +36,10 @@ export OMP_WAIT_POLICY=passive
 export UBSAN_OPTIONS=print_stacktrace=1 ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1
 export LSAN_OPTIONS=suppressions="$PWD/tests/lsan.supp" TSAN_OPTIONS=suppressions="$PWD/tests/tsan.supp:halt_on_error=1"
 echo "== address and undefined-behaviour sanitizers"
-ctest --test-dir build-asan --output-on-failure -L sanitize -LE long || failed=1
+ctest --test-dir build-asan -j "$jobs" --output-on-failure -L sanitize -LE long || failed=1
 echo "== thread sanitizer"
-ctest --test-dir build-tsan --output-on-failure -L threads -LE long || failed=1
+ctest --test-dir build-tsan -j "$jobs" --output-on-failure -L threads -LE long || failed=1
 echo "== all tests"
 # shellcheck disable=SC2086
-ctest --test-dir build --output-on-failure $slow || failed=1
+ctest --test-dir build -j "$jobs" --output-on-failure $slow || failed=1
 exit $failed
