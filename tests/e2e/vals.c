@@ -108,25 +108,34 @@ static array read_any(const char *path, const char *name) {
     return a;
 }
 
+static void drop(array *a) {
+    for (long long i = 0; a->text && i < a->n; i++) H5free_memory(a->text[i]);
+    free(a->text), free(a->v);
+}
+
 int main(int argc, char **argv) {
     if (argc == 6 && !strcmp(argv[1], "--diff")) {
         array a = read_any(argv[2], argv[3]), b = read_any(argv[4], argv[5]);
         double most = 0, scale = 1e-30;
-        if (a.n != b.n) return printf("shape\n"), 0;
-        for (long long i = 0; i < a.n; i++) {
-            if (!isfinite(a.v[i]) || !isfinite(b.v[i])) return printf("nan\n"), 0;
+        int shape = a.n != b.n, bad = 0;
+        for (long long i = 0; !shape && i < a.n; i++) {
+            bad |= !isfinite(a.v[i]) || !isfinite(b.v[i]);
             most = fmax(most, fabs(a.v[i] - b.v[i])), scale = fmax(scale, fabs(a.v[i]));
         }
-        printf("%.3g\n", most / scale);
+        if (shape || bad) printf(shape ? "shape\n" : "nan\n");
+        else printf("%.3g\n", most / scale);
+        drop(&a), drop(&b);
     } else if (argc >= 3 && argc <= 4 && !strcmp(argv[1], "--shape")) {
         array a = read_any(argv[2], argc > 3 ? argv[3] : NULL);
         for (int i = 0; i < a.rank; i++) printf("%s%lld", i ? " " : "", a.dim[i]);
         printf("\n");
+        drop(&a);
     } else if (argc >= 2 && argc <= 3) {
         array a = read_any(argv[1], argc > 2 ? argv[2] : NULL);
         for (long long i = 0; i < a.n; i++)
             if (a.text) printf("%s\n", a.text[i]);
             else printf("%.9g\n", a.v[i]);
+        drop(&a);
     } else {
         return 2;
     }
