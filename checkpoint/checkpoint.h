@@ -33,6 +33,23 @@ typedef struct st_out {
 /* meta: key, value, …, NULL. Written to path.tmp, synced, renamed; values go out from where they lie, without a second copy. */
 int st_write(const char *path, const st_out *item, int n, const char *const *meta, jepa_err *err);
 
+/* ---- PyTorch archives (.pt, .pth.tar), zip and the old form; the pickle is parsed as data by a strict subset, never run ---- */
+typedef struct pt_file pt_file;
+typedef struct pt_tensor {
+    const char *top, *name; /* state dict of the file ("encoder", "" for a bare one) and the name in it, prefixes as stored */
+    dtype type;
+    int rank;
+    int64_t dim[8], stride[8]; /* strides in elements */
+    const void *data;          /* first element, in the mapped file; may be unaligned */
+} pt_tensor;
+/* Mapped and checked: every view lies inside its storage, every storage inside the file. Optimizer states and other values are skipped. */
+int pt_open(pt_file **out, const char *path, jepa_err *err);
+void pt_close(pt_file **f);
+int pt_count(const pt_file *f);
+const pt_tensor *pt_at(const pt_file *f, int i); /* in file order */
+const pt_tensor *pt_find(const pt_file *f, const char *top, const char *name);
+int pt_copy_f32(const pt_tensor *t, float *dst); /* all elements in row-major order, whatever the strides */
+
 /* ---- a model's files, whichever they are ---- */
 typedef struct model_cfg { /* flat, golden's names; 0 or "" where a file does not say */
     char family[16];       /* "vjepa2", … */
@@ -41,12 +58,17 @@ typedef struct model_cfg { /* flat, golden's names; 0 or "" where a file does no
     int embed_dim, depth, num_heads;
     double mlp_ratio, layer_norm_eps;
     int use_rope, rope_interleaved, interpolate_rope, uniform_power;
+    int levels, level_norms, level_block[4];                   /* V-JEPA 2.1 (enc_cfg); 0: one final norm */
+    int image_patch_embed, modality_embedding;
+    int predictor_levels, predictor_context_proj, predictor_interpolate_rope; /* V-JEPA 2.1 (pred_cfg) */
+    int pooler_depth, pooler_heads, num_classes;               /* an attentive pooler and its classifier, where the file has them; 0: none */
+    double pooler_mlp_ratio, pooler_eps;
     int predictor_embed_dim, predictor_depth, predictor_num_heads, predictor_out_dim, num_mask_tokens;
     double predictor_mlp_ratio;
     int mask_token;                     /* which one `predict` uses by default: 0 ours and Meta, 1 Hugging Face */
     int published_rows, published_cols; /* the split of `--positions published`; 0: none */
 } model_cfg;
-typedef enum { CK_ENCODER, CK_TARGET, CK_PREDICTOR } ck_module;
+typedef enum { CK_ENCODER, CK_TARGET, CK_PREDICTOR, CK_POOLER /* attentive pooler and classifier: encoder/attentive.h names them */ } ck_module;
 enum { CK_ALLOW_PARTIAL = 1 };
 typedef struct ck_report {
     int loaded, missing, unexpected, ignored; /* missing: also those of another shape */

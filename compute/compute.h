@@ -54,7 +54,7 @@ typedef struct tensor { /* a view of host memory: contiguous, row major; owns no
 int64_t tensor_count(const tensor *t);   /* product of dims; 1 for rank 0 */
 
 /* ---- the one list in which model, optimizer, EMA and checkpoint meet ---- */
-enum { PARAM_NO_DECAY = 1 }; /* biases and 1-D parameters */
+enum { PARAM_NO_DECAY = 1 /* biases and 1-D parameters */, PARAM_FIXED = 2 /* a table: never trained, decayed or averaged */ };
 typedef struct param {
     char name[128];        /* Meta's names, with module before: "encoder.blocks.0.attn.qkv.weight" */
     int rank; int64_t dim[8];

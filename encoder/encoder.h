@@ -19,7 +19,14 @@ typedef struct enc_cfg { /* golden's config names */
     double mlp_ratio;            /* hidden width = floor(embed_dim·mlp_ratio) */
     double layer_norm_eps;
     pos_kind positions;
-    int uniform_power;           /* POS_SINCOS: equal shares of the channels */
+    int uniform_power;           /* POS_SINCOS in 3-D: equal shares of the channels */
+    int columns_first;           /* POS_SINCOS in 2-D: the first half of the channels is the column (I-JEPA), not the row */
+    int interpolate_rope;        /* POS_ROPE_INTERLEAVED: rows and columns rescaled to the side the model was trained at (pos_rope_factor) */
+    int level_norms;             /* V-JEPA 2.1: that many norms "norms_block.i" instead of "norm"; 0: the one final norm */
+    int level_block[4];          /* the 0-based block after which each of them applies; the last is the last block */
+    int levels;                  /* how many of the last levels all_levels joins along the channels: 4, distilled students 1; 0 counts as 1 */
+    int image_patch_embed;       /* V-JEPA 2.1: inputs of one frame go through "patch_embed_img", kernel (1,p,p) */
+    int modality_embedding;      /* V-JEPA 2.1: "img_mod_embed" or "video_mod_embed" [1,1,D] added to every token */
 } enc_cfg;
 void enc_cfg_defaults(enc_cfg *c);                                  /* V-JEPA 2 ViT-L, 16 frames of 256² (fpc64 files set 64) */
 int enc_cfg_size(enc_cfg *c, const char *name, jepa_err *err);      /* "vit_tiny" … "vit_gigantic_xformers": dim, depth, heads, ratio */
@@ -51,8 +58,10 @@ typedef struct enc_in {
     const int32_t *keep_host;                     /* the same in host memory (positions are computed there); may equal keep on a CPU */
     int64_t split_rows, split_cols;               /* pos_grid; 0: the real grid */
     int hidden_n; const int *hidden_after;        /* also wanted: the stream after this many blocks (0: embeddings), ascending */
-    float *const *hidden_out; int hidden_norm;    /* [n,D] each; hidden_norm: through the final norm */
+    float *const *hidden_out; int hidden_norm;    /* [n,D] each; hidden_norm: through the final norm (with level_norms: a level's own, else the last) */
+    int all_levels;                               /* tokens [B,n,levels·D]: each level through its norm, joined along the channels */
 } enc_in;
+int64_t enc_out_dim(const enc_cfg *c, int all_levels);              /* channels of tokens */
 int64_t enc_tokens(const enc_cfg *c, int64_t frames, int64_t height, int64_t width); /* (T/t)·(H/p)·(W/p) */
 /* tokens [B, n, D], n = n_keep or all; NULL (inference only): run no further than the last hidden state wanted. Frames past a whole
  * tubelet are dropped; fewer than a tubelet, or pixels that are not whole patches, are refused. Nothing of `in` is needed afterwards. */
@@ -61,4 +70,6 @@ int enc_forward(const enc *e, queue *q, const enc_in *in, enc_acts *a, float *to
 int enc_backward(const enc *e, queue *q, enc_acts *a, float *dtokens, jepa_err *err);
 /* Initialisation as published: truncated normal sd, zero biases, attn.proj and mlp.fc2 of block i divided by √(2i) (init.h). */
 int enc_init(const enc *e, queue *q, double sd, uint64_t seed, jepa_err *err);
+/* POS_SINCOS: fills "pos_embed" (PARAM_FIXED) with the sin-cos table, for files that do not store it; enc_init does so too. */
+int enc_tables(const enc *e, queue *q, jepa_err *err);
 #endif

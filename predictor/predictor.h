@@ -11,6 +11,13 @@ typedef struct pred_cfg {
     int predictor_embed_dim, depth, num_heads, out_dim, num_mask_tokens;
     double mlp_ratio, layer_norm_eps;
     pos_kind positions;
+    int levels;                    /* V-JEPA 2.1: z is [B,K,levels·embed_dim]; above 1 predictor_embed is .0, GELU, .2; 0 counts as 1 */
+    int context_proj;              /* V-JEPA 2.1: "predictor_proj_context" for context tokens (pred_forward_all) */
+    int modality_embedding;        /* V-JEPA 2.1: its own "img_mod_embed", "video_mod_embed" [1,1,P] added to all its tokens */
+    int interpolate_rope, patch_size; /* V-JEPA 2.1 as built for training: see enc_cfg */
+    int single_mask_token;         /* I-JEPA: one token named "mask_token" */
+    int frames, rows, cols;        /* POS_SINCOS: grid of the table "predictor_pos_embed" [1,N,P] (PARAM_FIXED) */
+    int uniform_power, columns_first;
 } pred_cfg;
 void pred_cfg_defaults(pred_cfg *c, const enc_cfg *e); /* 384 × 12, 12 heads, out = embed_dim, 2 mask tokens */
 int pred_cfg_check(const pred_cfg *c, jepa_err *err);
@@ -41,6 +48,9 @@ typedef struct pred_in {
     const int32_t *context, *target;                  /* [B,n] token indices in host memory */
     pos_grid grid;
     int mask_token;                                   /* which token stands at targets: taken mod num_mask_tokens */
+    int image;                                        /* modality_embedding: the image's vector instead of the video's */
+    int target_blocks;                                /* I-JEPA: that many target lists an item, each predicted by itself from the same context;
+                                                         target [target_blocks·B,n_target], block-major, and so are predictions; 0 counts as 1 */
 } pred_in;
 int pred_forward(const pred *e, queue *q, const pred_in *in, pred_acts *a, float *predicted /* [B,n_target,out_dim] */, jepa_err *err);
 /* The same with context outputs too: all [B,n_context+n_target,out_dim], context first. */
@@ -48,4 +58,5 @@ int pred_forward_all(const pred *e, queue *q, const pred_in *in, pred_acts *a, f
 /* After either forward, once: dpredicted has the shape of its output and is overwritten; dz [B,n_context,D] (NULL: not wanted; may be z
  * itself) is overwritten; weight gradients add, also to the mask token in use. */
 int pred_backward(const pred *e, queue *q, pred_acts *a, float *dpredicted, float *dz, jepa_err *err);
+int pred_tables(const pred *e, queue *q, jepa_err *err); /* as enc_tables, for "predictor_pos_embed" */
 #endif
