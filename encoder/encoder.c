@@ -301,8 +301,11 @@ static int failed_block(jepa_err *err, int rc, queue *q, const enc *e, int at, i
 /* The rotary table of these tokens into a->cs: one for all items, or one each where their lists differ. */
 static int place(const enc *e, queue *q, const enc_in *in, enc_acts *a, int64_t n, jepa_err *err) {
     const enc_cfg *c = &e->c;
-    const pos_grid g = {in->frames / c->tubelet_size, in->height / c->patch_size, in->width / c->patch_size, in->split_rows,
-                        in->split_cols};
+    const pos_grid g = {.frames = in->frames / c->tubelet_size,
+                        .rows = in->height / c->patch_size,
+                        .cols = in->width / c->patch_size,
+                        .split_rows = in->split_rows,
+                        .split_cols = in->split_cols};
     const int32_t *list = in->keep_host;
     int64_t tables = 1;
     for (int64_t i = 1; list && tables == 1 && i < in->batch; i++)
