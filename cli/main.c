@@ -24,6 +24,7 @@ typedef struct command { const char *name; int (*run)(cli *, int, char **); cons
 static const command commands[] = {
     {"train", cmd_train, "pretrain on video files: CONFIG.yaml → a folder of checkpoints"},
     {"embed", cmd_embed, "embeddings of videos, images, lists, folders → .h5, .npy, .safetensors"},
+    {"predict", cmd_predict, "what the predictor thinks is behind the mask, and how far off it is"},
     {"probe", cmd_probe, "how much a linear classifier reads out of frozen features"},
     {"pca", cmd_pca, "a picture of what the features tell apart"},
     {"info", cmd_info, "what is in a model, a video, an HDF5 file"},

@@ -69,6 +69,7 @@ int model_args_open(cli *c, model_args *a, int untrained, jepa **m, clip_plan *p
     o.published_positions = !strcmp(a->positions, "published");
     o.allow_partial = a->allow_partial;
     o.untrained = untrained;
+    o.predictor = a->predictor;
     o.log = log_line, o.cancel = cli_stopped, o.ctx = c;
     if ((rc = jepa_open(m, a->model, &o, err)) < 0) return rc;
     if ((rc = plan_make(*m, &a->o, p, err)) < 0) jepa_close(m);

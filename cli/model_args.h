@@ -7,6 +7,7 @@
 typedef struct model_args {
     const char *model, *pool, *layers, *which, *positions;
     int allow_partial, as_stored, reject_short, by_time;
+    int predictor; /* set by the command: the predictor is wanted too */
     jepa_embed_options o;
     int layer[16];
 } model_args;

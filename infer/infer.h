@@ -4,6 +4,8 @@
 #include "checkpoint/checkpoint.h"
 #include "encoder/encoder.h"
 #include "infer/jepa.h"
+#include "masking/masking.h"
+#include "predictor/predictor.h"
 #include "video/video.h"
 
 #include <pthread.h>
@@ -21,6 +23,10 @@ struct jepa {
     clip_cfg clip;             /* the model's own transform */
     double fps; int stride;    /* the model's own sampling */
     int which_target;          /* 1: weights are the target encoder's */
+    params pp, cp;             /* with jepa_options.predictor: "predictor.*", and "encoder.*" of the context encoder where the file has both */
+    pred_cfg pc;
+    pred *pr;
+    enc *ctx;                  /* NULL: e is the context encoder too */
     char device[160], transform[160], kind[96];
 };
 
@@ -31,6 +37,7 @@ struct jepa_run {
     enc_shape shape;
     buf x, tokens, hidden[16];
     int n_hidden;
+    struct predict_work *work; /* infer/predict.c */
 };
 
 /* The same network as before its training: seed and init_sd 0: those of the run's config.yaml, where it has one. */

@@ -67,6 +67,7 @@ typedef struct jepa_options {
     void (*log)(void *ctx, const char *line);  /* messages a person may want, one line each; NULL: none */
     int (*cancel)(void *ctx);   /* asked between clips; nonzero ends the call with JEPA_E_CANCELLED; NULL: never */
     void *ctx;                  /* handed to both; they are called on the caller's thread */
+    int predictor;              /* 1: the predictor too (and the context encoder where the file has both), for jepa_predict; default 0 */
 } jepa_options;
 JEPA_API void jepa_options_defaults(jepa_options *o);
 
@@ -117,6 +118,29 @@ JEPA_API void jepa_embedding_free(jepa_embedding *e);
 
 /* o NULL: defaults. JEPA_E_INPUT when the file cannot be used (the text says why). */
 JEPA_API int jepa_embed_video(jepa_run *run, const char *path, const jepa_embed_options *o, jepa_embedding *out, jepa_err *err);
+
+/* ---- predictions ---- */
+typedef struct jepa_predict_options {
+    size_t size;
+    const char *mask;           /* "future:from=4" (tubelets after the 4th), "multiblock[:generator=0,seed=0]", "tube:ratio=0.9[,seed=0]",
+                                   "file:masks.safetensors" (context, target int64 [n] or [clips,n]) */
+    int mask_token;             /* which of the file's mask tokens stands at targets; default -1: 0 for Meta's and our files, 1 for Hugging Face's */
+    int encode_all;             /* 1: all tokens are encoded and the context's picked, as Hugging Face's code does; default 0: only the context is seen */
+    const jepa_embed_options *sampling; /* frames, rate, clips, crop; NULL: defaults */
+} jepa_predict_options;
+JEPA_API void jepa_predict_options_defaults(jepa_predict_options *o);
+typedef struct jepa_prediction { /* owned by the caller once filled; free with jepa_prediction_free */
+    float *predicted, *target;  /* [clips,n,dim]; targets are normalised per token (and level) as in training. target and error are NULL for a
+                                   distilled student: it predicts its teacher's features, which its file cannot compute */
+    float *error;               /* [clips,n]: mean over channels of |predicted - target| */
+    int64_t clips, n, dim, n_context;
+    int32_t *context, *index;   /* [clips,n_context], [clips,n]: token = (frame·rows + row)·columns + column */
+    int64_t grid[3];            /* frames, rows, columns of tokens */
+    double *start_seconds, *end_seconds; /* [clips] */
+} jepa_prediction;
+JEPA_API void jepa_prediction_free(jepa_prediction *p);
+/* The model must have been opened with jepa_options.predictor. */
+JEPA_API int jepa_predict(jepa_run *run, const char *path, const jepa_predict_options *o, jepa_prediction *out, jepa_err *err);
 
 enum { JEPA_FRAMES_RGB8, JEPA_FRAMES_NV12 };
 typedef struct jepa_frames {    /* one clip in host memory, frames in order */

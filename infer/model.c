@@ -1,5 +1,5 @@
 /* model.c: opening a model for inference: files → encoder, its transform and its sampling. */
-#include "infer/infer.h"
+#include "infer/predict.h"
 #include "base/yaml.h"
 #include "compute/ops.h"
 
@@ -66,34 +66,83 @@ static int find_transform(jepa *m, jepa_err *err) {
     return 0;
 }
 
+static pos_kind positions_of(const model_cfg *mc) { return !mc->use_rope ? POS_SINCOS : mc->rope_interleaved ? POS_ROPE_INTERLEAVED : POS_ROPE_TILED; }
+
 static void encoder_cfg(const model_cfg *mc, enc_cfg *c) {
     enc_cfg_defaults(c);
     c->img_height = mc->img_height, c->img_width = mc->img_width;
     c->patch_size = mc->patch_size, c->tubelet_size = mc->tubelet_size, c->num_frames = mc->num_frames, c->in_chans = mc->in_chans;
     c->embed_dim = mc->embed_dim, c->depth = mc->depth, c->num_heads = mc->num_heads;
     c->mlp_ratio = mc->mlp_ratio, c->layer_norm_eps = mc->layer_norm_eps;
-    c->positions = !mc->use_rope ? POS_SINCOS : mc->rope_interleaved ? POS_ROPE_INTERLEAVED : POS_ROPE_TILED;
+    c->positions = positions_of(mc);
     c->uniform_power = mc->uniform_power;
+    c->columns_first = !strcmp(mc->family, "ijepa");
+    c->interpolate_rope = mc->interpolate_rope;
+    c->level_norms = mc->level_norms, c->levels = mc->levels;
+    memcpy(c->level_block, mc->level_block, sizeof c->level_block);
+    c->image_patch_embed = mc->image_patch_embed, c->modality_embedding = mc->modality_embedding;
+}
+
+static void predictor_cfg(const model_cfg *mc, const enc_cfg *e, pred_cfg *c) {
+    pred_cfg_defaults(c, e);
+    c->predictor_embed_dim = mc->predictor_embed_dim, c->depth = mc->predictor_depth, c->num_heads = mc->predictor_num_heads;
+    c->out_dim = mc->predictor_out_dim ? mc->predictor_out_dim : mc->embed_dim;
+    c->num_mask_tokens = mc->num_mask_tokens;
+    if (mc->predictor_mlp_ratio > 0) c->mlp_ratio = mc->predictor_mlp_ratio;
+    c->layer_norm_eps = mc->layer_norm_eps;
+    c->levels = mc->predictor_levels, c->context_proj = mc->predictor_context_proj;
+    c->modality_embedding = mc->modality_embedding;
+    c->interpolate_rope = mc->predictor_interpolate_rope, c->patch_size = mc->patch_size;
+    c->single_mask_token = !strcmp(mc->family, "ijepa"), c->columns_first = c->single_mask_token;
+    c->uniform_power = mc->uniform_power;
+    c->frames = mc->num_frames / mc->tubelet_size, c->rows = mc->img_height / mc->patch_size, c->cols = mc->img_width / mc->patch_size;
+}
+
+static int fill(jepa *m, params *p, const char *prefix, ck_module from, jepa_err *err) {
+    ck_report rep = {0};
+    int rc = ck_load(m->c, p, prefix, from, m->o.allow_partial ? CK_ALLOW_PARTIAL : 0, &rep, err);
+    if (rc == 0) say(m, rep.text);
+    return rc;
+}
+
+/* Predictor and, where the file holds two encoders, the one of the context. */
+static int open_predictor(jepa *m, const char *path, jepa_err *err) {
+    int rc;
+    if (!ck_has(m->c, CK_PREDICTOR))
+        return err_set(err, JEPA_E_MODEL, "%s: there is no predictor in it (a training checkpoint or a Hugging Face VJEPA2Model folder has one)", path);
+    predictor_cfg(&m->mc, &m->ec, &m->pc);
+    if ((rc = pred_cfg_check(&m->pc, err)) < 0 || (rc = pred_open(&m->pr, &m->pc, &m->pp, "predictor.", err)) < 0 ||
+        (rc = params_alloc(&m->pp, m->d, 0, err)) < 0)
+        return rc;
+    if (m->which_target && ck_has(m->c, CK_ENCODER) &&
+        ((rc = enc_open(&m->ctx, &m->ec, &m->cp, "encoder.", err)) < 0 || (rc = params_alloc(&m->cp, m->d, 0, err)) < 0))
+        return rc;
+    queue *q = NULL;
+    if ((rc = queue_open(&q, m->d, err)) == 0 && m->ec.positions == POS_SINCOS) {
+        rc = pred_tables(m->pr, q, err);
+        if (rc == 0 && m->ctx) rc = enc_tables(m->ctx, q, err);
+    }
+    queue_close(&q);
+    if (rc == 0) rc = fill(m, &m->pp, "predictor.", CK_PREDICTOR, err);
+    if (rc == 0 && m->ctx) rc = fill(m, &m->cp, "encoder.", CK_ENCODER, err);
+    return rc;
 }
 
 static int load_weights(jepa *m, const char *path, jepa_err *err) {
-    int rc;
-    if (m->o.untrained) {
-        queue *q = NULL;
-        if ((rc = queue_open(&q, m->d, err)) == 0) rc = enc_init(m->e, q, m->o.init_sd, m->o.seed, err);
-        queue_close(&q);
-        return rc;
-    }
+    queue *q = NULL;
+    int rc = queue_open(&q, m->d, err);
+    if (rc == 0 && m->o.untrained) rc = enc_init(m->e, q, m->o.init_sd, m->o.seed, err);
+    else if (rc == 0 && m->ec.positions == POS_SINCOS) rc = enc_tables(m->e, q, err); /* a file that stores its table overwrites it */
+    queue_close(&q);
+    if (rc < 0 || m->o.untrained) return rc;
     /* Hugging Face and other single-encoder files hold one module; a training checkpoint holds both. */
     int want = m->o.context_encoder ? CK_ENCODER : CK_TARGET;
     if (m->o.context_encoder && !ck_has(m->c, CK_ENCODER)) return err_set(err, JEPA_E_MODEL, "%s: no context encoder in it", path);
     if (!ck_has(m->c, (ck_module)want)) want = want == CK_TARGET ? CK_ENCODER : CK_TARGET;
     if (!ck_has(m->c, (ck_module)want)) return err_set(err, JEPA_E_MODEL, "%s: no encoder in it", path);
     m->which_target = want == CK_TARGET;
-    ck_report rep = {0};
-    if ((rc = ck_load(m->c, &m->p, "encoder.", (ck_module)want, m->o.allow_partial ? CK_ALLOW_PARTIAL : 0, &rep, err)) < 0) return rc;
-    say(m, rep.text);
-    return 0;
+    if ((rc = fill(m, &m->p, "encoder.", (ck_module)want, err)) < 0) return rc;
+    return m->o.predictor ? open_predictor(m, path, err) : 0;
 }
 
 int jepa_open(jepa **out, const char *path, const jepa_options *o, jepa_err *err) {
@@ -127,7 +176,11 @@ void jepa_close(jepa **mp) {
     jepa *m = mp ? *mp : NULL;
     if (!m) return;
     enc_close(&m->e);
+    enc_close(&m->ctx);
+    pred_close(&m->pr);
     params_close(&m->p);
+    params_close(&m->cp);
+    params_close(&m->pp);
     ck_close(&m->c);
     dev_close(&m->d);
     if (m->lock_ready) pthread_mutex_destroy(&m->lock);
@@ -179,7 +232,12 @@ int jepa_session(jepa *m, jepa_run **out, jepa_err *err) {
     int rc = queue_open(&r->q, m->d, err);
     if (rc == 0) {
         pthread_mutex_lock(&m->lock);
-        if (!m->packed && (rc = enc_pack(m->e, r->q, err)) == 0) m->packed = 1;
+        if (!m->packed) {
+            rc = enc_pack(m->e, r->q, err);
+            if (rc == 0 && m->ctx) rc = enc_pack(m->ctx, r->q, err);
+            if (rc == 0 && m->pr) rc = pred_pack(m->pr, r->q, err);
+            m->packed = rc == 0;
+        }
         pthread_mutex_unlock(&m->lock);
     }
     if (rc < 0) jepa_session_close(&r);
@@ -190,6 +248,7 @@ int jepa_session(jepa *m, jepa_run **out, jepa_err *err) {
 void jepa_session_close(jepa_run **rp) {
     jepa_run *r = rp ? *rp : NULL;
     if (!r) return;
+    predict_session_close(r);
     enc_acts_close(&r->a);
     buf_free(&r->x);
     buf_free(&r->tokens);
