@@ -107,10 +107,4 @@ int emb_write_h5(const char *path, const emb_meta *m, part *p, jepa_err *err);
 int emb_check(const char *path, const char *settings, jepa_err *err);
 int emb_check_h5(const char *path, char **settings, jepa_err *err); /* settings attribute, mem_free */
 int settings_differ(const char *a, const char *b, char *what, size_t size); /* JSON objects: first key that differs */
-
-/* ---- pictures ---- */
-/* First three principal components of tokens [n,dim] as RGB bytes [n,3] (each stretched over its 1st … 99th percentile). basis (or NULL) [3,dim] and mean [dim] are given out. */
-int pca_rgb(const float *tokens, int64_t n, int64_t dim, uint8_t *rgb, jepa_err *err);
-/* PNG: one column a sampled frame: the frame as the model sees it above, its tokens' components below. */
-int pca_picture(jepa_run *r, const char *video, const clip_plan *p, const char *png, jepa_err *err);
 #endif
