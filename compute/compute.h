@@ -33,6 +33,9 @@ int dev_threads(const dev *d);
 int dev_limit_isa(dev *d, const char *isa, jepa_err *err);
 
 int queue_open(queue **out, dev *d, jepa_err *err);
+/* At most that many threads for this queue's operations: several queues with a thread each serve many small jobs better than one with all
+ * of them. The results of a queue with one thread do not depend on how many there are. */
+void queue_limit(queue *q, int threads);
 int queue_wait(queue *q, jepa_err *err); /* until all is done; reports what failed on the way */
 void queue_close(queue **q);
 dev *queue_dev(const queue *q);

@@ -100,8 +100,11 @@ int queue_open(queue **out, dev *d, jepa_err *err) {
     *out = mem_alloc(1, sizeof **out);
     if (!*out) return err_set(err, JEPA_E_MEMORY, "device %s: no memory for a queue", d->name);
     (*out)->d = d;
+    (*out)->threads = d->threads;
     return 0;
 }
+
+void queue_limit(queue *q, int threads) { q->threads = threads < 1 ? 1 : threads < q->d->threads ? threads : q->d->threads; }
 
 int queue_wait(queue *q, jepa_err *err) {
     if (!q) return err_set(err, JEPA_E_USE, "queue_wait: no queue");

@@ -22,6 +22,7 @@ struct dev {
 
 struct queue {
     dev *d;
+    int threads;               /* of its operations: the device's, or fewer (queue_limit) */
     void *scratch; size_t scratch_bytes;
     void *cpu;                 /* the cpu back end's own state, made at its first need */
     void (*cpu_close)(void *); /* frees it; called by queue_close when cpu is not NULL */

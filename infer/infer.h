@@ -40,6 +40,8 @@ struct jepa_run {
     struct predict_work *work; /* infer/predict.c */
 };
 
+/* As jepa_session, with at most `threads` compute threads of its own (0: all): job.c runs one session a core. */
+int session_open(jepa *m, int threads, jepa_run **out, jepa_err *err);
 /* The same network as before its training: seed and init_sd 0: those of the run's config.yaml, where it has one. */
 int untrained_twin(const jepa *m, jepa **out, int64_t seed, double init_sd, jepa_err *err);
 

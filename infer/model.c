@@ -223,7 +223,9 @@ int jepa_get_info(const jepa *m, jepa_info *out) {
     return 0;
 }
 
-int jepa_session(jepa *m, jepa_run **out, jepa_err *err) {
+int jepa_session(jepa *m, jepa_run **out, jepa_err *err) { return session_open(m, 0, out, err); }
+
+int session_open(jepa *m, int threads, jepa_run **out, jepa_err *err) {
     *out = NULL;
     if (!m) return err_set(err, JEPA_E_USE, "no model");
     jepa_run *r = mem_alloc(1, sizeof *r);
@@ -241,6 +243,7 @@ int jepa_session(jepa *m, jepa_run **out, jepa_err *err) {
         pthread_mutex_unlock(&m->lock);
     }
     if (rc < 0) jepa_session_close(&r);
+    else if (threads > 0) queue_limit(r->q, threads);
     *out = r;
     return rc;
 }

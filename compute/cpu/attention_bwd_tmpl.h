@@ -159,7 +159,7 @@ static inline int t_attention_bwd(queue *q, const op_attention_bwd *a) {
         return 0;
     }
     double work = (double)heads * (double)a->nq * (double)a->nk * (double)a->head_dim / 2;
-    int threads = work < SERIAL_WORK ? 1 : q->d->threads;
+    int threads = work < SERIAL_WORK ? 1 : q->threads;
     int whole = threads == 1 || heads % threads == 0 || heads >= 4 * threads;
     int64_t cuts = whole ? 1 : pieces(4 * threads, heads);
     att_bwd keys = f, queries = f;

@@ -187,7 +187,7 @@ static inline int t_attention(queue *q, const op_attention *a) {
                  .scale = attention_scale(a->scale, a->head_dim)};
     int64_t heads = a->batch * a->heads;
     double work = (double)heads * (double)a->nq * (double)a->nk * (double)a->head_dim / 4;
-    f.workers = work < SERIAL_WORK ? 1 : q->d->threads;
+    f.workers = work < SERIAL_WORK ? 1 : q->threads;
     /* Enough chunks to go round; long ones, because each lays out the keys again. */
     int64_t want = heads >= 4 * f.workers || heads % f.workers == 0 ? 1 : pieces(4 * f.workers, heads);
     f.chunk = pieces(pieces(a->nq, want), 4 * QUERIES) * (4 * QUERIES);

@@ -19,7 +19,7 @@ void ops_init_avx512(ops *t);
 enum { SERIAL_WORK = 24 * 1024 };
 
 static inline void cpu_for(queue *q, int64_t n, double work, void (*fn)(void *ctx, int64_t i), void *ctx) {
-    pool_for(work < SERIAL_WORK ? 1 : q->d->threads, n, fn, ctx);
+    pool_for(work < SERIAL_WORK ? 1 : q->threads, n, fn, ctx);
 }
 static inline int64_t pieces(int64_t n, int64_t piece) { return (n + piece - 1) / piece; }
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }

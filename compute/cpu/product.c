@@ -52,7 +52,7 @@ int product_alone(int ta, int tb, int64_t m, int64_t n, int64_t k, const float *
 
 int product(queue *q, int ta, int tb, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b, int64_t ldb, int add,
             float *c, int64_t ldc) {
-    int threads = (double)m * (double)n * (double)k < 16.0 * SERIAL_WORK ? 1 : q->d->threads;
+    int threads = (double)m * (double)n * (double)k < 16.0 * SERIAL_WORK ? 1 : q->threads;
     int before = team_set(threads);
     int rc = product_alone(ta, tb, m, n, k, a, lda, b, ldb, add, c, ldc);
     team_restore(before, threads);
@@ -208,7 +208,7 @@ int product_packed(queue *q, const op_linear *a, int add, float *y, int64_t ldy)
                  .add = add,
                  .weights = a->pw->md};
     made *m = NULL;
-    int threads = q->d->threads, before = team_set(threads);
+    int threads = q->threads, before = team_set(threads);
     dnnl_status_t st = made_get(s, &want, &m);
     if (st == dnnl_success && !m->p) st = dnnl_unimplemented;
     if (st == dnnl_success) st = dnnl_memory_set_data_handle(m->src, (void *)(uintptr_t)a->x);
@@ -255,7 +255,7 @@ int cpu_linear_pack(queue *q, packed **out, const float *w, int64_t out_dim, int
     made typical = {.rows = TYPICAL_ROWS, .in = in_dim, .out = out_dim, .ldx = in_dim, .ldy = out_dim, .bias = 1};
     dnnl_primitive_desc_t pd = NULL;
     packed *p = NULL;
-    int threads = q->d->threads, before = team_set(threads);
+    int threads = q->threads, before = team_set(threads);
     dnnl_status_t st = describe(s, &typical, NULL, &pd);
     if (st == dnnl_unimplemented || (st == dnnl_success && is_reference(pd))) {
         st = dnnl_success; /* nothing to win */

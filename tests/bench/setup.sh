@@ -1,0 +1,9 @@
+#!/bin/sh
+# The peers that jepa is measured beside, in a virtual environment of their own: sh tests/bench/setup.sh [FOLDER]   (about 5 GB to fetch)
+# Never needed to build, test or use jepa.
+set -eu
+dir=${1:-${JEPA_PEER:-build/peer}}
+python3 -m venv "$dir"
+"$dir/bin/pip" install -q torch torchvision transformers av torchcodec h5py numpy safetensors pillow
+"$dir/bin/python" -c 'import torch, transformers, torchcodec, av; print("torch", torch.__version__, "transformers", transformers.__version__, "torchcodec", torchcodec.__version__, "PyAV", av.__version__)'
+echo "JEPA_PEER=$dir"
