@@ -62,6 +62,10 @@ static int find_transform(jepa *m, jepa_err *err) {
         snprintf(m->transform, sizeof m->transform, "Hugging Face's (%s)", names[i]);
         return 0;
     }
+    if (!strcmp(m->mc.family, "ijepa")) {
+        m->clip.mode = CLIP_EVAL_HF; /* the usual evaluation of image models: antialiased resize of the short side, centre crop */
+        snprintf(m->transform, sizeof m->transform, "antialiased resize to %d, centre crop", m->clip.crop * 256 / 224);
+    }
     training_sampling(m);
     return 0;
 }

@@ -1,4 +1,4 @@
-/* processor.c: a Hugging Face video processor's JSON as a transform: what it asks for is done exactly or refused. */
+/* processor.c: a Hugging Face video (or image) processor's JSON as a transform: what it asks for is done exactly or refused. */
 #include "base/json.h"
 #include "video/video.h"
 
@@ -51,18 +51,22 @@ static int read_json(clip_cfg *out, const json *j, const char *f, jepa_err *err)
     clip_cfg c;
     int64_t crop, size;
     if (!json_is_object(j)) return err_set_at(err, JEPA_E_MODEL, f, -1, "%s: not a processor configuration (no object)", f);
-    int rc = side(j, f, "crop_size", NULL, &crop, err);
-    if (!rc) rc = side(j, f, "size", "shortest_edge", &size, err);
+    /* ViTImageProcessor (I-JEPA's): the whole picture is resized to height x width, nothing is cut off */
+    const json *s = json_get(j, "size");
+    const int squeezed = json_is_object(s) && json_get(s, "height") && !json_get(s, "shortest_edge") && !flag(j, "do_center_crop", json_get(j, "crop_size") != NULL);
+    int rc = squeezed ? side(j, f, "size", NULL, &crop, err) : side(j, f, "crop_size", NULL, &crop, err);
+    if (!rc && !squeezed) rc = side(j, f, "size", "shortest_edge", &size, err);
     if (rc) return rc;
     clip_cfg_defaults(&c, (int)crop);
-    c.mode = CLIP_EVAL_HF;
+    c.mode = squeezed ? CLIP_PIL : CLIP_EVAL_HF;
+    if (squeezed) size = crop;
     c.short_side = (int)size;
     if (size < crop)
         return err_set_at(err, JEPA_E_MODEL, f, -1, "%s: size %lld is smaller than crop_size %lld: padding is not supported", f,
                           (long long)size, (long long)crop);
     static const char *const needed[] = {"do_resize", "do_center_crop", "do_rescale"};
     for (int i = 0; i < 3; i++)
-        if (!flag(j, needed[i], 1)) return err_set_at(err, JEPA_E_MODEL, f, -1, "%s: %s false is not supported", f, needed[i]);
+        if (!(squeezed && i == 1) && !flag(j, needed[i], 1)) return err_set_at(err, JEPA_E_MODEL, f, -1, "%s: %s false is not supported", f, needed[i]);
     if (flag(j, "do_pad", 0)) return err_set_at(err, JEPA_E_MODEL, f, -1, "%s: do_pad true is not supported", f);
     double factor = json_number(json_get(j, "rescale_factor"), 1 / 255.0), resample = json_number(json_get(j, "resample"), 2);
     if (fabs(factor * 255 - 1) > 1e-6)

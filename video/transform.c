@@ -37,7 +37,7 @@ static int plan(resize_plan *p, const clip_cfg *c, int height, int width, int bo
     switch (c->mode) {
     case CLIP_TRAIN:
     case CLIP_PIL:
-        memcpy(box, c->box, sizeof c->box);
+        if (c->mode == CLIP_TRAIN || c->box[0] || c->box[1] || c->box[2] || c->box[3]) memcpy(box, c->box, sizeof c->box);
         if (box[0] < 0 || box[1] < 0 || box[2] < 1 || box[3] < 1 || box[0] > height - box[2] || box[1] > width - box[3])
             return err_set(err, JEPA_E_USE, "crop box %d,%d %dx%d does not lie inside a frame of %dx%d", box[1], box[0], box[3], box[2],
                            width, height);

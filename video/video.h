@@ -63,7 +63,7 @@ typedef struct image { int width, height; uint8_t *rgb; } image; /* mem_free(rgb
 typedef enum { CLIP_EVAL_META /* short side to floor(crop·256/224), OpenCV bilinear on uint8, centre crop, offset half to even */,
                CLIP_EVAL_HF   /* antialiased bilinear on uint8, offset truncated */,
                CLIP_TRAIN     /* the given box, bilinear without antialiasing */,
-               CLIP_PIL       /* the given box through PIL's antialiased bilinear (I-JEPA) */,
+               CLIP_PIL       /* the given box (all zero: the whole picture, squeezed square) through PIL's antialiased bilinear (I-JEPA) */,
                CLIP_RAW } clip_mode;
 typedef struct clip_cfg {
     clip_mode mode; int crop; int short_side;   /* 0: floor(crop·256/224) */
@@ -79,8 +79,8 @@ int clip_prepare_f32(const clip_cfg *c, const uint8_t *rgb, int frames, int heig
 int clip_resize_u8(const uint8_t *rgb, int frames, int h, int w, int oh, int ow, clip_mode how, uint8_t *out, jepa_err *err);
 /* Size after scaling the short side to `side` (the other side truncated). 0, JEPA_E_USE, or JEPA_E_INPUT when it would be too long. */
 int clip_short_side(int height, int width, int side, int *out_height, int *out_width);
-/* A Hugging Face video processor's JSON (a file, or a folder holding video_preprocessor_config.json or preprocessor_config.json) → c.
- * JEPA_E_MODEL where it asks for something else than resize, centre crop, rescale by 1/255, normalise. JEPA_E_END: the folder has none. */
+/* A Hugging Face video or image processor's JSON (a file, or a folder holding video_preprocessor_config.json or preprocessor_config.json) → c.
+ * JEPA_E_MODEL where it asks for something else than resize (and centre crop), rescale by 1/255, normalise. JEPA_E_END: the folder has none. */
 int clip_processor_read(clip_cfg *c, const char *path, jepa_err *err);
 /* Random resized crop. uniform: in [low, high]; integer: low … high, both included (Python's randint). 10 tries, then a centred box.
  * box = top, left, height, width. JEPA_E_USE when scale or ratio is no range of positive numbers. */

@@ -293,6 +293,14 @@ static void processors(void **state) {
     assert_true(c.mean[2] == 0.3f && c.std[2] == 0.25f);
     assert_int_equal(processor("{\"crop_size\":256,\"size\":{\"shortest_edge\":292},\"do_normalize\":false}", &c, &err), 0);
     assert_true(c.crop == 256 && c.short_side == 292 && c.mean[0] == 0 && c.std[0] == 1);
+    /* an image processor (I-JEPA's): the whole picture, squeezed */
+    assert_int_equal(processor("{\"image_processor_type\":\"ViTImageProcessor\",\"size\":{\"height\":28,\"width\":28},\"resample\":2,\"do_normalize\":true}", &c, &err), 0);
+    assert_true(c.mode == CLIP_PIL && c.crop == 28);
+    uint8_t wide[28 * 56 * 3], out[28 * 28 * 3], want[28 * 28 * 3];
+    for (int i = 0; i < 28 * 56 * 3; i++) wide[i] = (uint8_t)(i * 37 % 251);
+    assert_int_equal(clip_prepare(&c, wide, 1, 28, 56, out, &err), 0);
+    assert_int_equal(clip_resize_u8(wide, 1, 28, 56, 28, 28, CLIP_PIL, want, &err), 0);
+    assert_memory_equal(out, want, sizeof out);
     static const char *const wrong[][2] = {
         {"{\"crop_size\":256,\"size\":{\"shortest_edge\":292},\"do_resize\":false}", "do_resize"},
         {"{\"crop_size\":256,\"size\":{\"shortest_edge\":292},\"do_center_crop\":false}", "do_center_crop"},
