@@ -34,7 +34,7 @@ struct jepa_run {
     jepa *m;
     queue *q;
     enc_acts *a;
-    enc_shape shape;
+    int64_t room;              /* tokens of a call that a has memory for */
     buf x, tokens, hidden[16];
     int n_hidden;
     struct predict_work *work; /* infer/predict.c */

@@ -145,28 +145,29 @@ int clip_load(vid *v, const clip_plan *p, clip_list *clips, int k, uint8_t *out,
     return rc;
 }
 
-/* Working memory for calls of this shape, or the one there is when it is large enough. */
+/* Working memory for calls of this shape, or the one there is when it is large enough (a mixed list alternates between clips and images). */
 static int make_room(jepa_run *r, const clip_plan *p, int64_t n, int64_t frames, int64_t height, int64_t width, jepa_err *err) {
     const enc_cfg *c = &r->m->ec;
-    int hidden = p->layers;
-    if (r->a && n <= r->shape.batch && frames == r->shape.frames && height == r->shape.height && width == r->shape.width && hidden <= r->n_hidden) return 0;
+    const int hidden = p->layers;
+    const int64_t tokens = enc_tokens(c, frames, height, width);
+    size_t x, t;
+    if (size_mul((size_t)n * 3, (size_t)frames, &x) || size_mul(x, (size_t)height, &x) || size_mul(x, (size_t)width * sizeof(float), &x) ||
+        size_mul((size_t)n, (size_t)tokens, &t) || size_mul(t, (size_t)c->embed_dim * sizeof(float), &t))
+        return err_set(err, JEPA_E_MEMORY, "%lld clips of %lldx%lldx%lld overflow", (long long)n, (long long)frames, (long long)height, (long long)width);
+    if (r->a && n * tokens <= r->room && x <= r->x.bytes && t <= r->tokens.bytes && hidden <= r->n_hidden && (!hidden || t <= r->hidden[0].bytes)) return 0;
     enc_acts_close(&r->a);
     buf_free(&r->x);
     buf_free(&r->tokens);
     for (int i = 0; i < r->n_hidden; i++) buf_free(&r->hidden[i]);
     r->n_hidden = 0;
-    r->shape = (enc_shape){.batch = n, .frames = frames, .height = height, .width = width};
-    size_t x, t;
-    int64_t tokens = enc_tokens(c, frames, height, width);
-    if (size_mul((size_t)n * 3, (size_t)frames, &x) || size_mul(x, (size_t)height, &x) || size_mul(x, (size_t)width * sizeof(float), &x) ||
-        size_mul((size_t)n, (size_t)tokens, &t) || size_mul(t, (size_t)c->embed_dim * sizeof(float), &t))
-        return err_set(err, JEPA_E_MEMORY, "%lld clips of %lldx%lldx%lld overflow", (long long)n, (long long)frames, (long long)height, (long long)width);
+    const enc_shape shape = {.batch = n, .frames = frames, .height = height, .width = width};
     int rc;
-    if ((rc = enc_acts_open(&r->a, r->m->e, r->m->d, &r->shape, err)) < 0 || (rc = buf_new(&r->x, r->m->d, x, err)) < 0 ||
+    if ((rc = enc_acts_open(&r->a, r->m->e, r->m->d, &shape, err)) < 0 || (rc = buf_new(&r->x, r->m->d, x, err)) < 0 ||
         (rc = buf_new(&r->tokens, r->m->d, t, err)) < 0)
         goto fail;
     for (; r->n_hidden < hidden; r->n_hidden++)
         if ((rc = buf_new(&r->hidden[r->n_hidden], r->m->d, t, err)) < 0) goto fail;
+    r->room = n * tokens;
     return 0;
 fail:
     enc_acts_close(&r->a); /* what is half there must not look whole to the next call */
