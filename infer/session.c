@@ -12,7 +12,7 @@ void jepa_embed_options_defaults(jepa_embed_options *o) {
 }
 
 void plan_pool(clip_plan *p, const enc_cfg *c, int frames, int height, int width) {
-    int64_t t = frames / c->tubelet_size, h = height / c->patch_size, w = width / c->patch_size;
+    int64_t t = frames == 1 && c->image_patch_embed ? 1 : frames / c->tubelet_size, h = height / c->patch_size, w = width / c->patch_size;
     p->grid[0] = t, p->grid[1] = h, p->grid[2] = w;
     p->per_row = p->pool == JEPA_POOL_NONE ? t * h * w : p->pool == JEPA_POOL_TIME ? h * w : p->pool == JEPA_POOL_SPACE ? t : 1;
     p->dim = (int64_t)c->embed_dim * (p->layers ? p->layers : 1);
@@ -38,7 +38,8 @@ int plan_make(const jepa *m, const jepa_embed_options *given, clip_plan *p, jepa
     else if (o.fps > 0) p->fps = o.fps;
     else p->fps = m->fps, p->stride = m->stride;
     p->clips = o.clips, p->every = o.every, p->pool = o.pool, p->as_stored = o.as_stored, p->reject_short = o.reject_short;
-    if (p->frames < m->ec.tubelet_size || p->frames > 4096 || p->frames % m->ec.tubelet_size)
+    const int single = p->frames == 1 && m->ec.image_patch_embed; /* V-JEPA 2.1 takes frames as images too */
+    if (!single && (p->frames < m->ec.tubelet_size || p->frames > 4096 || p->frames % m->ec.tubelet_size))
         return err_set(err, JEPA_E_USE, "%d frames a clip; a multiple of %d up to 4096 is needed (tubelet size)", p->frames, m->ec.tubelet_size);
     if (p->clip.crop < m->ec.patch_size || p->clip.crop > 8192 || p->clip.crop % m->ec.patch_size)
         return err_set(err, JEPA_E_USE, "a crop of %d pixels; a multiple of the patch size %d is needed", p->clip.crop, m->ec.patch_size);
@@ -217,6 +218,33 @@ int run_encode(jepa_run *r, const clip_plan *p, const void *x, dtype type, int64
     return rc;
 }
 
+int image_rows(const jepa *m, const clip_plan *p, const vid_info *i, jepa_err *err) {
+    if (!i->is_image || !m->ec.image_patch_embed || p->frames == 1) return 0;
+    if (p->pool == JEPA_POOL_MEAN || p->pool == JEPA_POOL_TIME) return 1;
+    return err_set(err, JEPA_E_INPUT, "an image is one frame to this model, and rows of this pooling are made for clips of %d: give images apart, with 1 frame", p->frames);
+}
+
+int run_encode_mixed(jepa_run *r, const clip_plan *p, const uint8_t *x, const unsigned char *image, int64_t n, float *rows, jepa_err *err) {
+    const int side = p->clip.crop;
+    const size_t frame = (size_t)side * (size_t)side * 3, clip = frame * (size_t)p->frames, row = (size_t)(p->per_row * p->dim);
+    clip_plan one = *p;
+    int rc = 0;
+    plan_pool(&one, &r->m->ec, 1, side, side);
+    for (int64_t i = 0, k; i < n && !rc; i = k) {
+        for (k = i + 1; k < n && image[k] == image[i]; k++) {}
+        if (!image[i]) {
+            rc = run_encode(r, p, x + (size_t)i * clip, T_U8, k - i, p->frames, side, side, rows + (size_t)i * row, err);
+            continue;
+        }
+        uint8_t *first = mem_alloc((size_t)(k - i), frame);
+        if (!first) return err_set(err, JEPA_E_MEMORY, "no memory for %lld images", (long long)(k - i));
+        for (int64_t j = i; j < k; j++) memcpy(first + (size_t)(j - i) * frame, x + (size_t)j * clip, frame);
+        rc = run_encode(r, &one, first, T_U8, k - i, 1, side, side, rows + (size_t)i * row, err);
+        mem_free(first);
+    }
+    return rc;
+}
+
 static int embedding_new(jepa_embedding *out, const clip_plan *p, int64_t rows, jepa_err *err) {
     memset(out, 0, sizeof *out);
     size_t cells;
@@ -254,13 +282,16 @@ int jepa_embed_video(jepa_run *r, const char *path, const jepa_embed_options *o,
         goto done;
     }
     if ((rc = embedding_new(out, &p, l.n, err)) < 0) goto done;
+    const int as_image = image_rows(r->m, &p, vid_get_info(v), err);
+    if ((rc = as_image) < 0) goto done;
+    const unsigned char flag = (unsigned char)as_image;
     for (int k = 0; k < l.n && k < out->rows; k++) {
         if (r->m->o.cancel && r->m->o.cancel(r->m->o.ctx)) {
             rc = err_set(err, JEPA_E_CANCELLED, "%s: cancelled", path);
             goto done;
         }
         if ((rc = clip_load(v, &p, &l, k, clip, &out->start_seconds[k], &out->end_seconds[k], err)) < 0 ||
-            (rc = run_encode(r, &p, clip, T_U8, 1, p.frames, p.clip.crop, p.clip.crop, out->data + k * p.per_row * p.dim, err)) < 0)
+            (rc = run_encode_mixed(r, &p, clip, &flag, 1, out->data + k * p.per_row * p.dim, err)) < 0)
             goto done;
     }
     if (l.n < out->rows) out->rows = l.n; /* a cut file had fewer clips in it */
