@@ -70,8 +70,8 @@ int run_encode(jepa_run *r, const clip_plan *p, const void *x, dtype type, int64
 /* V-JEPA 2.1: 1 when this input is an image that goes through the image patch embedding as one frame, 0 when not; JEPA_E_INPUT when such a
  * row would have another shape than the job's. */
 int image_rows(const jepa *m, const clip_plan *p, const vid_info *i, jepa_err *err);
-/* n clips of the plan's shape; of those whose image[i] is 1 only the first frame counts. */
-int run_encode_mixed(jepa_run *r, const clip_plan *p, const uint8_t *x, const unsigned char *image, int64_t n, float *rows, jepa_err *err);
+/* n clips of the plan's shape; of those whose still[i] is 1 only the first frame counts. */
+int run_encode_mixed(jepa_run *r, const clip_plan *p, const uint8_t *x, const unsigned char *still, int64_t n, float *rows, jepa_err *err);
 
 /* ---- embedding jobs ---- */
 typedef struct embed_job {

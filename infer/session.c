@@ -224,15 +224,15 @@ int image_rows(const jepa *m, const clip_plan *p, const vid_info *i, jepa_err *e
     return err_set(err, JEPA_E_INPUT, "an image is one frame to this model, and rows of this pooling are made for clips of %d: give images apart, with 1 frame", p->frames);
 }
 
-int run_encode_mixed(jepa_run *r, const clip_plan *p, const uint8_t *x, const unsigned char *image, int64_t n, float *rows, jepa_err *err) {
+int run_encode_mixed(jepa_run *r, const clip_plan *p, const uint8_t *x, const unsigned char *still, int64_t n, float *rows, jepa_err *err) {
     const int side = p->clip.crop;
     const size_t frame = (size_t)side * (size_t)side * 3, clip = frame * (size_t)p->frames, row = (size_t)(p->per_row * p->dim);
     clip_plan one = *p;
     int rc = 0;
     plan_pool(&one, &r->m->ec, 1, side, side);
     for (int64_t i = 0, k; i < n && !rc; i = k) {
-        for (k = i + 1; k < n && image[k] == image[i]; k++) {}
-        if (!image[i]) {
+        for (k = i + 1; k < n && still[k] == still[i]; k++) {}
+        if (!still[i]) {
             rc = run_encode(r, p, x + (size_t)i * clip, T_U8, k - i, p->frames, side, side, rows + (size_t)i * row, err);
             continue;
         }
