@@ -33,10 +33,9 @@ int cross_entropy(const float *logits, const int64_t *labels, int64_t rows, int6
         const double top = top_of(x, classes);
         double sum = 0;
         for (int64_t i = 0; i < classes; i++) sum += exp(x[i] - top);
-        const double lse = top + log(sum);
-        total += lse - x[labels[r]];
+        total += log(sum) - (x[labels[r]] - top);
         for (int64_t i = 0; i < classes; i++) {
-            const double p = exp(x[i] - lse);
+            const double p = exp(x[i] - top) / sum;
             if (probabilities) probabilities[r * classes + i] = p;
             if (dlogits) dlogits[r * classes + i] = (float)((p - (i == labels[r])) / (double)rows);
         }
