@@ -152,7 +152,8 @@ int config_from_hf(const ck *c, model_cfg *m, jepa_err *err) {
     m->mask_token = 1; /* Hugging Face's predictor always takes token 1 (mod their number) */
     m->published_rows = m->published_cols = m->img_height / m->patch_size; /* its positions follow crop_size, whatever comes in */
     snprintf(m->variant, sizeof m->variant, "%s", ck_variant(m->embed_dim, m->depth, m->num_heads, m->mlp_ratio));
-    return cross_check(c, m, "encoder", "predictor", err);
+    rc = config_pooler(c, m, err);
+    return rc ? rc : cross_check(c, m, "encoder", "predictor", err);
 }
 
 int config_from_own(const ck *c, model_cfg *m, jepa_err *err) {

@@ -35,17 +35,20 @@ const char *content_name(const unsigned char *head, size_t n);
 void shape_text(char *out, size_t size, int rank, const int64_t *dim); /* "[3, 2]" */
 
 /* ---- names as data (names.c) ---- */
-/* query, key, value: a third of the rows each; stack: one of the first dimension */
-typedef enum { NAME_SAME, NAME_QUERY, NAME_KEY, NAME_VALUE, NAME_STACK } name_how;
+/* query, key, value: a third of the rows each, in this order; kv_key, kv_value: a half each; stack: one of the first dimension */
+typedef enum { NAME_SAME, NAME_QUERY, NAME_KEY, NAME_VALUE, NAME_KV_KEY, NAME_KV_VALUE, NAME_STACK } name_how;
 typedef struct name_row {
     const char *meta; /* inside its module; '#' is a number, a '*' at the end "weight" or "bias" */
     const char *hf;
     name_how how;
 } name_row;
-extern const name_row ck_names_encoder[], ck_names_predictor[]; /* ended by a row of NULL */
+extern const name_row ck_names_encoder[], ck_names_predictor[], ck_names_pooler[]; /* ended by a row of NULL */
+const name_row *names_of(ck_module m);
+/* Which part of the rows of Meta's tensor such a row is, and of how many: 0 of 1, 0 … 2 of 3, 0 or 1 of 2. */
+int name_part(name_how how, int *of);
 int name_match(const char *pattern, const char *name, int *number, const char **rest);
 int name_make(const char *pattern, int number, const char *rest, char *out, size_t size); /* 0, or JEPA_E_USE: too long */
-const char *module_name(ck_module m);                                /* "encoder", "target_encoder", "predictor": as in our own files */
+const char *module_name(ck_module m);                                /* "encoder", "target_encoder", "predictor", "pooler": as in our own files */
 const char *ck_variant(int dim, int depth, int heads, double ratio); /* "vit_large" … or "" */
 
 /* ---- an open model ---- */
@@ -64,6 +67,7 @@ struct ck {
 const st_tensor *ck_find(const ck *c, const char *name);
 int config_from_hf(const ck *c, model_cfg *m, jepa_err *err);
 int config_from_own(const ck *c, model_cfg *m, jepa_err *err);
+int config_pooler(const ck *c, model_cfg *m, jepa_err *err); /* names_pooler.c */
 int config_to_hf(json_writer *w, const model_cfg *m, dtype store, const char *where, jepa_err *err);
 void config_to_own(json_writer *w, const model_cfg *m, const ck_part *part, int n, int64_t step);
 int write_own(const char *dir, const model_cfg *m, const ck_part *part, int n, dtype store, int64_t step, jepa_err *err);

@@ -7,7 +7,7 @@
 
 typedef struct source { /* where one parameter comes from */
     const st_tensor *t[3];
-    int parts; /* 0: missing; 3: query, key, value */
+    int parts; /* 0: missing; 3: query, key, value; 2: key, value */
     int slice; /* >= 0: that one of the first dimension */
 } source;
 
@@ -56,7 +56,7 @@ static void mark(load *l, const st_tensor *t) {
 static const st_tensor *find_hf(const load *l, const name_row *row, int number, const char *rest, char *name, size_t size) {
     char inner[256];
     if (name_make(row->hf, number, rest, inner, sizeof inner)) return NULL;
-    if (snprintf(name, size, "%s%s", l->c->hf_prefix, inner) >= (int)size) return NULL;
+    if (snprintf(name, size, "%s%s", l->m == CK_POOLER ? "" : l->c->hf_prefix, inner) >= (int)size) return NULL;
     return ck_find(l->c, name);
 }
 
@@ -87,7 +87,7 @@ static void look_up(load *l, const char *meta, source *s, char *lacks, size_t si
     for (int i = 0; i < s->parts; i++) mark(l, s->t[i]);
 }
 
-/* The shape that the file gives the parameter, query, key and value put together; 0: no such shape (or no float type). */
+/* The shape that the file gives the parameter, (query,) key and value put together; 0: no such shape (or no float type). */
 static int shape_of(const source *s, int *rank, int64_t dim[8]) {
     const tensor *t = &s->t[0]->t;
     for (int i = 0; i < s->parts; i++) {
@@ -100,9 +100,9 @@ static int shape_of(const source *s, int *rank, int64_t dim[8]) {
     int skip = s->slice >= 0;
     *rank = t->rank - skip;
     for (int i = 0; i < *rank; i++) dim[i] = t->dim[i + skip];
-    if (s->parts == 3) {
-        if (*rank < 1 || dim[0] > INT64_MAX / 3) return 0;
-        dim[0] *= 3;
+    if (s->parts > 1) {
+        if (*rank < 1 || dim[0] > INT64_MAX / s->parts) return 0;
+        dim[0] *= s->parts;
     }
     return 1;
 }
@@ -140,13 +140,15 @@ static void leftover(load *l, const st_tensor *t) {
     const char *name = t->name, *inner = name, *rest;
     int number, prefixed = starts(name, c->hf_prefix);
     if (prefixed) inner += strlen(c->hf_prefix);
-    if (c->classifier && (starts(name, "pooler.") || starts(name, "classifier."))) {
-        l->ignored++;
-        return;
+    const int head = c->classifier && (starts(name, "pooler.") || starts(name, "classifier."));
+    if (head != (l->m == CK_POOLER) && c->layout == LAYOUT_HF) { /* a backbone's head, or a head's backbone: not asked for here */
+        if (head) l->ignored++;
+        if (head || prefixed) return;
     }
-    int known = prefixed &&
-                (starts(inner, "encoder.") || starts(inner, "predictor.") || (c->layout == LAYOUT_OWN && starts(inner, "target_encoder.")));
-    if (known && !starts(inner, l->module)) return; /* of another module: not asked for here */
+    if (head) inner = name;
+    int known = head || (prefixed && (starts(inner, "encoder.") || starts(inner, "predictor.") ||
+                                      (c->layout == LAYOUT_OWN && (starts(inner, "target_encoder.") || starts(inner, "pooler.")))));
+    if (known && !head && !starts(inner, l->module)) return; /* of another module: not asked for here */
     const char *last = strrchr(inner, '.');
     if (known && last &&
         (!strcmp(last, ".pos_embed") || !strcmp(last, ".predictor_pos_embed"))) { /* a fixed table that a rotary model does not use */
@@ -158,12 +160,10 @@ static void leftover(load *l, const st_tensor *t) {
     }
     if (known && c->layout == LAYOUT_HF)
         for (const name_row *r = l->rows; r->meta; r++) {
-            if ((r->how != NAME_KEY && r->how != NAME_VALUE) || !name_match(r->hf, inner, &number, &rest)) continue;
-            char query[300], front[256];
-            const name_row *q = r - (r->how == NAME_KEY ? 1 : 2); /* counted once, as Meta's one tensor, by its query */
-            if (!name_make(q->hf, number, rest, front, sizeof front) &&
-                snprintf(query, sizeof query, "%s%s", c->hf_prefix, front) < (int)sizeof query && ck_find(c, query))
-                return;
+            int of, part = name_part(r->how, &of);
+            char first[300];
+            if (part && name_match(r->hf, inner, &number, &rest) && find_hf(l, r - part, number, rest, first, sizeof first))
+                return; /* counted once, as Meta's one tensor, by its first part */
         }
     extra(l, name, "");
 }
@@ -245,7 +245,7 @@ int ck_load(const ck *c, params *p, const char *prefix, ck_module m, int flags, 
     /* a Hugging Face folder has one encoder, which serves as either */
     snprintf(module, sizeof module, "%s.", c->layout == LAYOUT_HF && m == CK_TARGET ? "encoder" : module_name(m));
     l.module = module;
-    l.rows = m == CK_PREDICTOR ? ck_names_predictor : ck_names_encoder;
+    l.rows = names_of(m);
     if (!p->value.p) return err_set(err, JEPA_E_USE, "parameters are not allocated");
     for (int i = 0; i < c->files; i++) tensors += st_count(c->file[i]);
     l.from = mem_alloc((size_t)p->n, sizeof *l.from);
@@ -260,7 +260,7 @@ int ck_load(const ck *c, params *p, const char *prefix, ck_module m, int flags, 
     if (rc) goto done;
     leftovers(&l);
     if (l.pos_embed[0]) note(&l, "%s", l.pos_embed);
-    if (c->classifier) note(&l, "pooler and classifier: %d tensors not used", l.ignored - (l.pos_embed[0] != 0));
+    if (c->classifier && m != CK_POOLER) note(&l, "pooler and classifier: %d tensors not used", l.ignored - (l.pos_embed[0] != 0));
     if ((l.missing || l.unlike || l.unexpected) && !(flags & CK_ALLOW_PARTIAL)) {
         rc = verdict(&l, err);
         goto done;

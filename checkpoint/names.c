@@ -36,7 +36,18 @@ const name_row ck_names_predictor[] = {
     {NULL, NULL, NAME_SAME},
 };
 
-const char *module_name(ck_module m) { return m == CK_PREDICTOR ? "predictor" : m == CK_TARGET ? "target_encoder" : "encoder"; }
+const name_row *names_of(ck_module m) {
+    return m == CK_PREDICTOR ? ck_names_predictor : m == CK_POOLER ? ck_names_pooler : ck_names_encoder;
+}
+
+int name_part(name_how how, int *of) {
+    *of = how >= NAME_QUERY && how <= NAME_VALUE ? 3 : how == NAME_KV_KEY || how == NAME_KV_VALUE ? 2 : 1;
+    return *of == 3 ? how - NAME_QUERY : *of == 2 ? how - NAME_KV_KEY : 0;
+}
+
+const char *module_name(ck_module m) {
+    return m == CK_PREDICTOR ? "predictor" : m == CK_TARGET ? "target_encoder" : m == CK_POOLER ? "pooler" : "encoder";
+}
 
 int name_match(const char *pattern, const char *name, int *number, const char **rest) {
     *number = -1;

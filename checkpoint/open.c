@@ -314,7 +314,7 @@ const st_tensor *ck_find(const ck *c, const char *name) {
 
 int ck_has(const ck *c, ck_module m) {
     char front[64];
-    snprintf(front, sizeof front, "%s%s.", c->hf_prefix, module_name(m));
+    snprintf(front, sizeof front, "%s%s.", m == CK_POOLER ? "" : c->hf_prefix, module_name(m));
     size_t n = strlen(front);
     for (int i = 0; i < c->files; i++)
         for (int k = 0; k < st_count(c->file[i]); k++)

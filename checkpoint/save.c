@@ -118,7 +118,7 @@ static int add_hf(outlist *o, const ck_part *part, int i, const char *dir, dtype
     const param *a = &part->p->item[i];
     const char *meta = a->name + strlen(part->prefix), *rest;
     int number, found = 0;
-    for (const name_row *r = part->module == CK_PREDICTOR ? ck_names_predictor : ck_names_encoder; r->meta; r++) {
+    for (const name_row *r = names_of(part->module); r->meta; r++) {
         if (!name_match(r->meta, meta, &number, &rest)) continue;
         found = 1;
         if (r->how == NAME_STACK) {
@@ -131,11 +131,12 @@ static int add_hf(outlist *o, const ck_part *part, int i, const char *dir, dtype
         s->t.rank = a->rank;
         memcpy(s->t.dim, a->dim, sizeof a->dim);
         s->t.data = param_value(part->p, i);
-        if (r->how != NAME_SAME) { /* a third of the rows */
-            if (a->rank < 1 || a->dim[0] % 3)
-                return err_set_at(err, JEPA_E_MODEL, dir, -1, "%s: the rows of %s are not three equal parts", dir, a->name);
-            s->t.dim[0] /= 3;
-            s->t.data = param_value(part->p, i) + (a->count / 3) * (r->how == NAME_KEY ? 1 : r->how == NAME_VALUE ? 2 : 0);
+        int of, at = name_part(r->how, &of);
+        if (of > 1) { /* a third of the rows, or a half */
+            if (a->rank < 1 || a->dim[0] % of)
+                return err_set_at(err, JEPA_E_MODEL, dir, -1, "%s: the rows of %s are not %d equal parts", dir, a->name, of);
+            s->t.dim[0] /= of;
+            s->t.data = param_value(part->p, i) + (a->count / of) * at;
         }
         if (name_make(r->hf, number, rest, o->name[o->n - 1], sizeof *o->name))
             return err_set_at(err, JEPA_E_USE, dir, -1, "%s: name of %s too long", dir, a->name);
