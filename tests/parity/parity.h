@@ -136,6 +136,7 @@ int verb_encode(check *c, jepa_err *err);
 int verb_encode_select(check *c, jepa_err *err);
 int verb_hidden_state(check *c, jepa_err *err);
 int verb_predict(check *c, jepa_err *err);
+int verb_load(check *c, jepa_err *err);
 int verb_train_step(check *c, jepa_err *err);
 int verb_schedule(check *c, jepa_err *err);
 int verb_lambda_schedule(check *c, jepa_err *err);

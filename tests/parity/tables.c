@@ -17,7 +17,7 @@ static const struct kind {
     {"transform", "eval_resize eval_transform views_transform train_crop pil_crop crop_box", NULL, 0},
     {"hf-classifier", "classify", "classification heads are not built yet", 0},
     {"attentive-probe", "classify gradients", "attentive probes are not built yet", 0},
-    {"checkpoint-values", "load", "PyTorch archives (.pt) are not read yet", 0},
+    {"checkpoint-values", "load", NULL, 0},
     {"ac", "encode predict loss rollout gradients attention_mask pose_differences camera_frame",
      "the action-conditioned predictor is not built yet", 0},
     {"ac-planner", "candidate_energy plan", "the planner is not built yet", 0},
@@ -70,7 +70,7 @@ static const struct verb {
     {"loss", NULL, NULL, NULL, NULL, "the V-JEPA 2.1 loss is not built yet"},
     {"gradients", NULL, NULL, NULL, NULL, "gradients of the V-JEPA 2.1 loss are not built yet"},
     {"mask_distance", NULL, NULL, NULL, NULL, "the distance-weighted loss of V-JEPA 2.1 is not built yet"},
-    {"load", NULL, NULL, NULL, NULL, "see kind"},
+    {"load", "scale", "", "encoder predictor target_encoder top", verb_load, NULL},
     {"classify", NULL, NULL, NULL, NULL, "see kind"},
     {"rollout", NULL, NULL, NULL, NULL, "see kind"},
     {"attention_mask", NULL, NULL, NULL, NULL, "see kind"},
@@ -203,7 +203,7 @@ int table_check(check *c, int (**run)(check *, jepa_err *), jepa_err *err) {
         (rc = entries_known(c->inputs, v->inputs, "inputs", v->name, err)) < 0 ||
         (rc = entries_known(c->outputs, v->outputs, "outputs", v->name, err)) < 0)
         return rc;
-    if ((rc = weights_later(c, err)) != 0) return rc;
+    if (v->run != verb_load && (rc = weights_later(c, err)) != 0) return rc;
     *run = v->run;
     return 0;
 }
