@@ -150,4 +150,6 @@ int verb_views_transform(check *c, jepa_err *err);
 int verb_train_crop(check *c, jepa_err *err);
 int verb_pil_crop(check *c, jepa_err *err);
 int verb_crop_box(check *c, jepa_err *err);
+int verb_classify(check *c, jepa_err *err);
+int verb_probe_gradients(check *c, jepa_err *err);
 #endif

@@ -176,9 +176,9 @@ static void test_later_work_is_skipped_by_name(void **state) {
         p, "meta.json",
         "{\"kind\":\"meta-encoder-predictor\",\"family\":\"vjepa1\",\"checks\":["
         "{\"name\":\"one\",\"run\":\"encode\",\"outputs\":{\"tokens\":\"t:x\"},\"abs\":0,\"rel\":0},"
-        "{\"name\":\"two\",\"kind\":\"attentive-probe\",\"run\":\"classify\",\"outputs\":{\"logits\":\"t:x\"},\"abs\":0,\"rel\":0}]}");
+        "{\"name\":\"two\",\"kind\":\"ac-planner\",\"run\":\"plan\",\"outputs\":{\"action\":\"t:x\"},\"abs\":0,\"rel\":0}]}");
     expect(p, 0, 0, 0, 2, "one: family vjepa1");
-    assert_non_null(strstr(p->out, "two: attentive probes"));
+    assert_non_null(strstr(p->out, "two: the planner"));
     /* a PyTorch archive is told by what it holds, or by the key it is asked for; another file is not */
     write_text(p, "meta.json",
                "{\"kind\":\"meta-encoder-predictor\",\"family\":\"vjepa2\",\"checks\":["

@@ -15,8 +15,8 @@ static const struct kind {
     {"mask-statistics", "mask_statistics block_size", NULL, 0},
     {"frame-indices", "frame_indices", NULL, 0},
     {"transform", "eval_resize eval_transform views_transform train_crop pil_crop crop_box", NULL, 0},
-    {"hf-classifier", "classify", "classification heads are not built yet", 0},
-    {"attentive-probe", "classify gradients", "attentive probes are not built yet", 0},
+    {"hf-classifier", "classify", NULL, 1},
+    {"attentive-probe", "classify gradients", NULL, 0},
     {"checkpoint-values", "load", NULL, 0},
     {"ac", "encode predict loss rollout gradients attention_mask pose_differences camera_frame",
      "the action-conditioned predictor is not built yet", 0},
@@ -40,6 +40,8 @@ static const struct verb {
     int (*run)(check *, jepa_err *);
     const char *later;
 } verbs[] = {
+    {"classify", "positions grid split", "x tokens labels", "tokens pooled logits probabilities loss", verb_classify, NULL},
+    {"attentive-probe gradients", "of no_gradient", "tokens labels", "probe tokens", verb_probe_gradients, NULL}, /* that kind's own */
     {"encode", "positions grid split repeat_to_frames output each_frame", "x", "tokens levels raw normed", verb_encode, NULL},
     {"encode_context", "positions grid split repeat_to_frames output", "x context", "tokens", verb_encode, NULL},
     {"encode_select", "positions grid split repeat_to_frames output", "x select", "tokens", verb_encode_select, NULL},
@@ -71,7 +73,6 @@ static const struct verb {
     {"gradients", NULL, NULL, NULL, NULL, "gradients of the V-JEPA 2.1 loss are not built yet"},
     {"mask_distance", NULL, NULL, NULL, NULL, "the distance-weighted loss of V-JEPA 2.1 is not built yet"},
     {"load", "scale", "", "encoder predictor target_encoder top", verb_load, NULL},
-    {"classify", NULL, NULL, NULL, NULL, "see kind"},
     {"rollout", NULL, NULL, NULL, NULL, "see kind"},
     {"attention_mask", NULL, NULL, NULL, NULL, "see kind"},
     {"pose_differences", NULL, NULL, NULL, NULL, "see kind"},
@@ -123,7 +124,11 @@ static const struct kind *kind_find(const char *name) {
         if (!strcmp(kinds[i].name, name)) return &kinds[i];
     return NULL;
 }
-static const struct verb *verb_find(const char *name) {
+static const struct verb *verb_find(const char *name, const char *kind) {
+    char own[128];
+    snprintf(own, sizeof own, "%s %s", kind, name);
+    for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++)
+        if (!strcmp(verbs[i].name, own)) return &verbs[i];
     for (size_t i = 0; i < sizeof verbs / sizeof *verbs; i++)
         if (!strcmp(verbs[i].name, name)) return &verbs[i];
     return NULL;
@@ -189,7 +194,7 @@ int table_check(check *c, int (**run)(check *, jepa_err *), jepa_err *err) {
     if (!c->run) return err_set(err, JEPA_E_MODEL, "the check has no verb (run)");
     const struct kind *k = kind_find(c->kind);
     if (!k) return err_set(err, JEPA_E_MODEL, "unknown kind \"%s\"", c->kind);
-    const struct verb *v = verb_find(c->run);
+    const struct verb *v = verb_find(c->run, c->kind);
     if (!v) return err_set(err, JEPA_E_MODEL, "unknown verb \"%s\"", c->run);
     if (!word_in(k->verbs, c->run)) return err_set(err, JEPA_E_MODEL, "kind %s has no verb \"%s\"", c->kind, c->run);
     if ((json_get(c->j, "sigmas") || json_get(c->j, "map_sigmas")) && strcmp(c->run, "mask_statistics"))
