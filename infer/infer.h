@@ -28,6 +28,7 @@ struct jepa {
     pred *pr;
     enc *ctx;                  /* NULL: e is the context encoder too */
     char device[160], transform[160], kind[96];
+    struct jepa_head *head;    /* infer/classify.c: opened when first asked for, under the lock */
 };
 
 struct jepa_run {
@@ -38,6 +39,7 @@ struct jepa_run {
     buf x, tokens, hidden[16];
     int n_hidden;
     struct predict_work *work; /* infer/predict.c */
+    struct classify_work *classify; /* infer/classify.c */
 };
 
 /* As jepa_session, with at most `threads` compute threads of its own (0: all): job.c runs one session a core. */

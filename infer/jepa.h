@@ -142,6 +142,24 @@ JEPA_API void jepa_prediction_free(jepa_prediction *p);
 /* The model must have been opened with jepa_options.predictor. */
 JEPA_API int jepa_predict(jepa_run *run, const char *path, const jepa_predict_options *o, jepa_prediction *out, jepa_err *err);
 
+/* ---- classes, of a model whose file has an attentive pooler and classifier (VJEPA2ForVideoClassification) ---- */
+typedef struct jepa_classify_options {
+    size_t size;
+    int segments;               /* clips spread over the video; their tokens are pooled together; default 1 (published evaluations: 2 or more) */
+    int views;                  /* crops along the long side of the frame; their probabilities are averaged; default 1: the model's own crop */
+    int top;                    /* classes wanted; default 5 */
+    const jepa_embed_options *sampling; /* frames, rate, crop (clips, every, pool and layers are not read); NULL: defaults */
+} jepa_classify_options;
+JEPA_API void jepa_classify_options_defaults(jepa_classify_options *o);
+typedef struct jepa_classes { /* owned by the caller once filled; free with jepa_classes_free */
+    int64_t n, classes;         /* entries below; classes that the model knows */
+    int64_t *index;             /* [n] best first */
+    double *probability;        /* [n] */
+    char **name;                /* [n] as the file's id2label has it, else the number */
+} jepa_classes;
+JEPA_API void jepa_classes_free(jepa_classes *c);
+JEPA_API int jepa_classify(jepa_run *run, const char *path, const jepa_classify_options *o, jepa_classes *out, jepa_err *err);
+
 enum { JEPA_FRAMES_RGB8, JEPA_FRAMES_NV12 };
 typedef struct jepa_frames {    /* one clip in host memory, frames in order */
     size_t size;

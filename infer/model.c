@@ -1,4 +1,5 @@
 /* model.c: opening a model for inference: files → encoder, its transform and its sampling. */
+#include "infer/classify.h"
 #include "infer/predict.h"
 #include "base/yaml.h"
 #include "compute/ops.h"
@@ -182,6 +183,7 @@ void jepa_close(jepa **mp) {
     enc_close(&m->e);
     enc_close(&m->ctx);
     pred_close(&m->pr);
+    head_close(&m->head);
     params_close(&m->p);
     params_close(&m->cp);
     params_close(&m->pp);
@@ -256,6 +258,7 @@ void jepa_session_close(jepa_run **rp) {
     jepa_run *r = rp ? *rp : NULL;
     if (!r) return;
     predict_session_close(r);
+    classify_session_close(r);
     enc_acts_close(&r->a);
     buf_free(&r->x);
     buf_free(&r->tokens);
