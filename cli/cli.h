@@ -46,4 +46,5 @@ int cmd_pca(cli *c, int argc, char **argv);
 int cmd_synth(cli *c, int argc, char **argv);
 int cmd_probe(cli *c, int argc, char **argv);
 int cmd_predict(cli *c, int argc, char **argv);
+int cmd_classify(cli *c, int argc, char **argv);
 #endif

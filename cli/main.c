@@ -25,6 +25,7 @@ static const command commands[] = {
     {"train", cmd_train, "pretrain on video files: CONFIG.yaml → a folder of checkpoints"},
     {"embed", cmd_embed, "embeddings of videos, images, lists, folders → .h5, .npy, .safetensors"},
     {"predict", cmd_predict, "what the predictor thinks is behind the mask, and how far off it is"},
+    {"classify", cmd_classify, "what a released classifier sees in each video: classes with their probabilities"},
     {"probe", cmd_probe, "how much a linear classifier reads out of frozen features"},
     {"pca", cmd_pca, "a picture of what the features tell apart"},
     {"info", cmd_info, "what is in a model, a video, an HDF5 file"},
