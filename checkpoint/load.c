@@ -260,7 +260,7 @@ int ck_load(const ck *c, params *p, const char *prefix, ck_module m, int flags, 
     if (rc) goto done;
     leftovers(&l);
     if (l.pos_embed[0]) note(&l, "%s", l.pos_embed);
-    if (c->classifier && m != CK_POOLER) note(&l, "pooler and classifier: %d tensors not used", l.ignored - (l.pos_embed[0] != 0));
+    if (c->classifier && m != CK_POOLER) note(&l, "pooler and classifier: %d tensors, read when classifying", l.ignored - (l.pos_embed[0] != 0));
     if ((l.missing || l.unlike || l.unexpected) && !(flags & CK_ALLOW_PARTIAL)) {
         rc = verdict(&l, err);
         goto done;

@@ -123,7 +123,7 @@ static int tensor_of(view *v, jepa_run *run, const class_plan *p, const char *pa
     st_file *f = NULL;
     float *x = NULL;
     int rc = st_open(&f, path, err);
-    if (rc < 0) return rc;
+    if (rc < 0) return rc == JEPA_E_MEMORY ? rc : JEPA_E_INPUT;
     const st_tensor *t = st_find(f, "pixel_values");
     if (!t) t = st_find(f, "pixel_values_videos");
     if (!t || t->t.rank != 5 || t->t.dim[2] != 3 || t->t.type != T_F32 || tensor_count(&t->t) < 1) {
@@ -166,7 +166,7 @@ static int all_inputs(view *v, jepa_run *run, const class_plan *p, const text_li
     for (int k = 0; k < rest->n && rc == 0; k++) {
         if (!is_tensor(rest->at[k])) continue;
         ++*total;
-        if ((rc = tensor_of(v, run, p, rest->at[k], err)) == JEPA_E_INPUT || rc == JEPA_E_IO) {
+        if ((rc = tensor_of(v, run, p, rest->at[k], err)) == JEPA_E_INPUT) {
             failed(v, rest->at[k], 0, err->text);
             rc = 0;
         }

@@ -350,7 +350,7 @@ static void a_classifier_gives_its_backbone(void **state) {
     load_both(dir, &q, &r);
     same_params(&p, &q);
     assert_int_equal(r.ignored, 2);
-    assert_string_equal(r.text, "pooler and classifier: 2 tensors not used");
+    assert_string_equal(r.text, "pooler and classifier: 2 tensors, read when classifying");
     open_ok(&c, dir);
     assert_string_equal(ck_kind(c), "Hugging Face VJEPA2ForVideoClassification folder");
     ck_close(&c);
