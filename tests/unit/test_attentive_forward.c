@@ -83,7 +83,8 @@ static void orders_differ_and_items_stand_alone(void **s) {
             /* more tokens of fewer items fit too; the order of tokens does not matter */
             float *turned = mem_alloc(2 * SEEN * CHANNELS, sizeof *turned), far[CLASSES];
             const att_in in = {.batch = 1, .tokens = 2 * SEEN, .x = m.x}, back = {.batch = 1, .tokens = 2 * SEEN, .x = turned};
-            for (int n = 0; n < 2 * SEEN; n++) memcpy(turned + n * CHANNELS, m.x + (2 * SEEN - 1 - n) * CHANNELS, CHANNELS * sizeof *turned);
+            for (int n = 0; n < 2 * SEEN; n++)
+                memcpy(turned + n * CHANNELS, m.x + (2 * SEEN - 1 - n) * CHANNELS, CHANNELS * sizeof *turned);
             must(att_forward(m.e, m.q, &in, m.a, NULL, one, &err));
             must(att_forward(m.e, m.q, &back, m.a, NULL, far, &err));
             assert_true(worst(one, far, CLASSES) < 1e-5); /* sums in another order */
@@ -156,6 +157,43 @@ static void working_memory_grows_with_the_tokens_only(void **s) {
     params_close(&p);
 }
 
+/* Tokens of 64 frames of 256², all alike: the query's softmax over them is the mean of equal values, so the scores are those of one. */
+static void eight_thousand_tokens(void **s) {
+    enum { MANY = 8192, WIDE = 1024, OF = 174 };
+    jepa_err err = {0};
+    params p = {0};
+    att *e = NULL;
+    att_acts *a = NULL;
+    att_cfg c;
+    dev *d = NULL;
+    queue *q = NULL;
+    float *x = mem_alloc(MANY, WIDE * sizeof *x), *row = numbers(WIDE, 3, -2, 2), one[OF], all[OF];
+    att_cfg_defaults(&c, WIDE, OF);
+    c.depth = 1;
+    must(dev_open(&d, "cpu", 2, &err));
+    must(queue_open(&q, d, &err));
+    must(att_open(&e, &c, &p, "", &err));
+    must(params_alloc(&p, d, 0, &err));
+    must(att_init(e, q, 0.02, 4, &err));
+    must(att_pack(e, q, &err));
+    const att_shape shape = {.batch = 1, .tokens = MANY};
+    must(att_acts_open(&a, e, d, &shape, &err));
+    for (int n = 0; n < MANY; n++) memcpy(x + n * WIDE, row, WIDE * sizeof *x);
+    must(att_forward(e, q, &(att_in){.batch = 1, .tokens = 1, .x = x}, a, NULL, one, &err));
+    must(att_forward(e, q, &(att_in){.batch = 1, .tokens = MANY, .x = x}, a, NULL, all, &err));
+    assert_true(worst(one, all, OF) < 1e-4); /* float32 sums of 8192 terms, order 1 */
+    const int other = 5000;
+    for (int i = 0; i < WIDE; i++) x[other * WIDE + i] = -10 * row[i];
+    must(att_forward(e, q, &(att_in){.batch = 1, .tokens = MANY, .x = x}, a, NULL, all, &err));
+    assert_true(worst(one, all, OF) > 0); /* one other among them is seen */
+    mem_free(x), mem_free(row);
+    att_acts_close(&a);
+    att_close(&e);
+    params_close(&p);
+    queue_close(&q);
+    dev_close(&d);
+}
+
 static void initialisation_is_as_published(void **s) {
     jepa_err err = {0};
     probe m;
@@ -180,7 +218,8 @@ static void initialisation_is_as_published(void **s) {
         assert_true(fabs(sd / drawn[i].sd - 1) < 4 / sqrt(2.0 * drawn[i].n)); /* four standard errors */
     }
     for (int k = 0; k < CLASSES * CHANNELS; k++) assert_true(fabs(value(&m, "linear.weight")[k]) <= 1 / sqrt(CHANNELS));
-    assert_true(value(&m, "pooler.cross_attention_block.norm1.weight")[3] == 1 && value(&m, "pooler.cross_attention_block.xattn.q.bias")[3] == 0);
+    assert_true(value(&m, "pooler.cross_attention_block.norm1.weight")[3] == 1);
+    assert_true(value(&m, "pooler.cross_attention_block.xattn.q.bias")[3] == 0);
     assert_true(value(&m, "pooler.query_tokens")[0] != 0);
     must(att_init(m.e, m.q, 0.02, 5, &err));
     same_bits(m.p.value.p, first, m.p.total);
@@ -261,6 +300,7 @@ int main(void) {
         cmocka_unit_test(orders_differ_and_items_stand_alone),
         cmocka_unit_test(packed_weights_are_used_where_nothing_is_kept),
         cmocka_unit_test(working_memory_grows_with_the_tokens_only),
+        cmocka_unit_test(eight_thousand_tokens),
         cmocka_unit_test(initialisation_is_as_published),
         cmocka_unit_test(what_cannot_be_is_refused),
     };

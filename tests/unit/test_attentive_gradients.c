@@ -25,9 +25,10 @@ static void differences(int depth, int order) {
     backward(&m, dx);
     double most = check_slopes(loss, &m, m.x, dx, N, 77, "tokens");
     for (int i = 0; i < m.p.n; i++) {
-        most = fmax(most, check_slopes(loss, &m, param_value(&m.p, i), param_grad(&m.p, i), m.p.item[i].count, (uint64_t)i, m.p.item[i].name));
+        const param *a = &m.p.item[i];
+        most = fmax(most, check_slopes(loss, &m, param_value(&m.p, i), param_grad(&m.p, i), a->count, (uint64_t)i, a->name));
         double size = 0;
-        for (int64_t k = 0; k < m.p.item[i].count; k++) size = fmax(size, fabs(param_grad(&m.p, i)[k]));
+        for (int64_t k = 0; k < a->count; k++) size = fmax(size, fabs(param_grad(&m.p, i)[k]));
         assert_true(size > 0.01); /* no weight is left out */
     }
     print_message("depth %d, order %d: largest difference, of the tensor's largest gradient: %.2g\n", depth, order, most);
