@@ -42,7 +42,8 @@ typedef struct pt_tensor {
     int64_t dim[8], stride[8]; /* strides in elements */
     const void *data;          /* first element, in the mapped file; may be unaligned */
 } pt_tensor;
-/* Mapped and checked: every view lies inside its storage, every storage inside the file. Optimizer states and other values are skipped. */
+/* Mapped and checked: every view lies inside its storage, every storage inside the file; the values' checksums are not compared. Optimizer
+ * states and other values are skipped. Opcodes and class names outside what torch.save writes are refused by name. */
 int pt_open(pt_file **out, const char *path, jepa_err *err);
 void pt_close(pt_file **f);
 int pt_count(const pt_file *f);
@@ -81,24 +82,38 @@ typedef struct ck_shape { /* what a module must have, Meta's names without prefi
     int rank;
     int64_t dim[8];
 } ck_shape;
-/* A folder: Hugging Face's, ours, a run (its latest step), a step of a run; or a .safetensors beside its config.json. Told by content. */
+/* A folder: Hugging Face's (VJEPA2Model, VJEPA2ForVideoClassification, IJepaModel; safetensors or pytorch_model.bin, in shards or not), ours,
+ * a run (its latest step), a step of a run; a .safetensors beside its config.json; a .pt or .pth.tar by itself. Told by content. */
 int ck_open(ck **out, const char *path, jepa_err *err);
+/* What the user says of a file that does not say it (a .pt, or safetensors with Meta's names): NULL or 0 where nothing is said. */
+typedef struct ck_hints {
+    const char *arch;   /* "vit_large", "vit_giant_xformers", … */
+    const char *family; /* "ijepa", "vjepa1", "vjepa2", "vjepa21", "vjepa2ac" */
+    const char *config; /* a published training YAML, or a Hugging Face config.json */
+    int crop, frames, heads, pred_heads;
+} ck_hints;
+int ck_open_as(ck **out, const char *path, const ck_hints *h, jepa_err *err);
+/* What was chosen, and why, where a file left something open: lines for the user; "" when nothing was. num_heads of ck_config is 0 where the
+ * file is of no published size and no hint says it: such a model can be looked at, not run. */
+const char *ck_notes(const ck *c);
 void ck_close(ck **c);
 /* Every number in range, and the shapes of the tensors that are there agree with them. */
 int ck_config(const ck *c, model_cfg *out, jepa_err *err);
 const char *ck_kind(const ck *c); /* "Hugging Face VJEPA2Model folder, 5 shards", "jepa run checkpoint", … */
-/* 1 when tensors of that module are in it. A Hugging Face folder's encoder is CK_ENCODER, and ck_load takes it for CK_TARGET too. */
+/* 1 when tensors of that module are in it. A Hugging Face folder's encoder is CK_ENCODER, and ck_load takes it for CK_TARGET too; it takes
+ * the only encoder of a .pt for either. */
 int ck_has(const ck *c, ck_module m);
-const char *ck_path(const ck *c); /* the folder */
+const char *ck_path(const ck *c); /* the folder, or the .pt; ck_open takes it again */
 /* Fills every parameter of p whose name starts with prefix from module m (names after the prefix are Meta's; maps and q,k,v joining are
- * data tables). A missing or misshapen or unexpected tensor is JEPA_E_MODEL naming it (first one and the count), and nothing is filled;
+ * data tables). A PARAM_FIXED one that is not in the file keeps the table it has. A missing or misshapen or unexpected tensor is JEPA_E_MODEL naming it (first one and the count), and nothing is filled;
  * CK_ALLOW_PARTIAL fills what fits and lists the rest in report. */
 int ck_load(const ck *c, params *p, const char *prefix, ck_module m, int flags, ck_report *report, jepa_err *err);
-/* Every tensor in the files, as named there; ends at the first nonzero answer and gives it. */
+/* Every tensor in the files, as named there (in a .pt "encoder.module…"; those of the model only; data NULL where strides are not the
+ * usual ones); ends at the first nonzero answer and gives it. */
 int ck_each(const ck *c, int (*fn)(void *ctx, const char *name, const tensor *t), void *ctx);
 /* Of the weight files, end to end in name order (one file: what sha256sum prints); slow for large files. */
 int ck_sha256(const ck *c, char hex[65], jepa_err *err);
-/* The other files of the folder ("video_preprocessor_config.json"): path, or "" */
+/* The other files of the folder ("video_preprocessor_config.json"): path, or ""; a .pt has none */
 void ck_side_file(const ck *c, const char *name, char *path, size_t size);
 
 /* Writing. Hugging Face folder: config.json + model.safetensors (or shards of at most shard_bytes and their index; 0: one file);

@@ -18,6 +18,15 @@ typedef struct number {
 #define REAL(key, field, low, high, otherwise)                                                                                             \
     { key, low, high, otherwise, offsetof(model_cfg, field), 1 }
 
+/* An IJepaModel's: image_size and patch_size may also be [n, n] (square). */
+static const number HF_IJEPA[] = {
+    INT("num_channels", in_chans, 1, 64, 3),
+    INT("hidden_size", embed_dim, 1, 65536, 768),
+    INT("num_hidden_layers", depth, 1, 1024, 12),
+    INT("num_attention_heads", num_heads, 1, 1024, 12),
+    REAL("layer_norm_eps", layer_norm_eps, 1e-12, 0.1, 1e-12),
+};
+
 /* An absent key means transformers' own default (save_pretrained may leave defaults out). */
 static const number HF[] = {
     INT("patch_size", patch_size, 1, 1024, 16),
@@ -58,6 +67,14 @@ static const number OWN[] = {
     INT("mask_token", mask_token, 0, 10000, 0),
     INT("published_rows", published_rows, 0, 65536, 0),
     INT("published_cols", published_cols, 0, 65536, 0),
+    INT("levels", levels, 0, 4, 0),
+    INT("level_norms", level_norms, 0, 4, 0),
+    INT("predictor_levels", predictor_levels, 0, 4, 0),
+    INT("pooler_depth", pooler_depth, 0, 64, 0),
+    INT("pooler_heads", pooler_heads, 0, 1024, 0),
+    INT("num_classes", num_classes, 0, 1 << 20, 0),
+    REAL("pooler_mlp_ratio", pooler_mlp_ratio, 0, 64, 0),
+    REAL("pooler_eps", pooler_eps, 0, 0.1, 0),
 };
 
 static const struct {
@@ -68,6 +85,10 @@ static const struct {
     {"rope_interleaved", offsetof(model_cfg, rope_interleaved)},
     {"interpolate_rope", offsetof(model_cfg, interpolate_rope)},
     {"uniform_power", offsetof(model_cfg, uniform_power)},
+    {"image_patch_embed", offsetof(model_cfg, image_patch_embed)},
+    {"modality_embedding", offsetof(model_cfg, modality_embedding)},
+    {"predictor_context_proj", offsetof(model_cfg, predictor_context_proj)},
+    {"predictor_interpolate_rope", offsetof(model_cfg, predictor_interpolate_rope)},
 };
 
 static const char *const FAMILIES[] = {"ijepa", "vjepa1", "vjepa2", "vjepa21", "vjepa2ac"};
@@ -94,11 +115,11 @@ static int read_numbers(const json *j, const number *t, size_t n, const char *fi
 static int agree(const ck *c, const char *name, int rank, const int64_t *dim, const char *keys, jepa_err *err) {
     char whole[256], is[200], should[200];
     snprintf(whole, sizeof whole, "%s%s", c->hf_prefix, name);
-    const st_tensor *t = ck_find(c, whole);
-    int same = t && t->t.rank == rank;
-    for (int i = 0; same && i < rank; i++) same = t->t.dim[i] == dim[i];
+    const ck_tensor *t = ck_find(c, whole);
+    int same = t && t->rank == rank;
+    for (int i = 0; same && i < rank; i++) same = t->dim[i] == dim[i];
     if (!t || same) return 0;
-    shape_text(is, sizeof is, t->t.rank, t->t.dim);
+    shape_text(is, sizeof is, t->rank, t->dim);
     shape_text(should, sizeof should, rank, dim);
     return err_set_at(err, JEPA_E_MODEL, c->config_path, -1, "%s: tensor %s has shape %s, the configuration (%s) makes it %s",
                       c->config_path, whole, is, keys, should);
@@ -133,15 +154,58 @@ static int cross_check(const ck *c, const model_cfg *m, const char *encoder, con
     return rc;
 }
 
-int config_from_hf(const ck *c, model_cfg *m, jepa_err *err) {
-    const char *file = c->config_path;
-    int rc = read_numbers(c->config, HF, sizeof HF / sizeof *HF, file, m, err);
-    if (rc) return rc;
-    const char *act = json_string(json_get(c->config, "hidden_act"), "gelu");
+static int check_kind(const ck *c, jepa_err *err) {
+    const char *file = c->config_path, *act = json_string(json_get(c->config, "hidden_act"), "gelu");
     if (strcmp(act, "gelu"))
         return err_set_at(err, JEPA_E_MODEL, file, -1, "%s: hidden_act \"%.60s\"; only \"gelu\" is supported", file, act);
     if (!json_bool(json_get(c->config, "qkv_bias"), 1))
         return err_set_at(err, JEPA_E_MODEL, file, -1, "%s: qkv_bias is false; only true is supported", file);
+    return 0;
+}
+
+/* n, or [n, m]: height and width */
+static int one_or_two(const ck *c, const char *key, int otherwise, int *h, int *w, jepa_err *err) {
+    const json *v = json_get(c->config, key);
+    double a = json_is_array(v) && json_size(v) == 2 ? json_number(json_first(v), -1) : json_number(v, -1);
+    double b = json_is_array(v) && json_size(v) == 2 ? json_number(json_next(json_first(v)), -1) : a;
+    if (!v) a = b = otherwise;
+    if (!(a >= 1 && a <= 65536 && b >= 1 && b <= 65536) || a != floor(a) || b != floor(b))
+        return err_set_at(err, JEPA_E_MODEL, c->config_path, -1, "%s: %s is not a number of pixels, or two", c->config_path, key);
+    *h = (int)a, *w = (int)b;
+    return 0;
+}
+
+static int config_from_ijepa(const ck *c, model_cfg *m, jepa_err *err) {
+    const char *file = c->config_path;
+    int64_t hidden = 3072;
+    int patch_w = 0, rc = read_numbers(c->config, HF_IJEPA, sizeof HF_IJEPA / sizeof *HF_IJEPA, file, m, err);
+    if (!rc) rc = check_kind(c, err);
+    if (!rc) rc = one_or_two(c, "image_size", 224, &m->img_height, &m->img_width, err);
+    if (!rc) rc = one_or_two(c, "patch_size", 16, &m->patch_size, &patch_w, err);
+    if (rc) return rc;
+    rc = json_int(c->config, "intermediate_size", 1, 1 << 22, &hidden, err);
+    if (rc && rc != JEPA_E_END) return err_prefix(err, rc, "%s", file);
+    if (m->patch_size != patch_w || m->patch_size > 1024 || m->patch_size > m->img_height || m->patch_size > m->img_width)
+        return err_set_at(err, JEPA_E_MODEL, file, -1, "%s: patch_size %d by %d is not square, or does not fit into image_size", file, m->patch_size, patch_w);
+    m->mlp_ratio = ck_ratio(hidden, m->embed_dim);
+    if (m->mlp_ratio < 0.01 || m->mlp_ratio > 64) return err_set_at(err, JEPA_E_MODEL, file, -1, "%s: intermediate_size is out of range", file);
+    snprintf(m->family, sizeof m->family, "ijepa");
+    m->tubelet_size = m->num_frames = 1;
+    snprintf(m->variant, sizeof m->variant, "%s", ck_variant(m->embed_dim, m->depth, m->num_heads, m->mlp_ratio));
+    rc = agree(c, "embeddings.patch_embeddings.projection.weight", 4, (int64_t[]){m->embed_dim, m->in_chans, m->patch_size, m->patch_size},
+               "hidden_size, num_channels, patch_size", err);
+    int64_t n = (int64_t)(m->img_height / m->patch_size) * (m->img_width / m->patch_size);
+    if (!rc) rc = agree(c, "embeddings.position_embeddings", 3, (int64_t[]){1, n, m->embed_dim}, "image_size, patch_size, hidden_size", err);
+    if (!rc) rc = agree(c, "encoder.layer.0.intermediate.dense.weight", 2, (int64_t[]){hidden, m->embed_dim}, "intermediate_size, hidden_size", err);
+    return rc;
+}
+
+int config_from_hf(const ck *c, model_cfg *m, jepa_err *err) {
+    const char *file = c->config_path;
+    if (c->is_ijepa) return config_from_ijepa(c, m, err);
+    int rc = read_numbers(c->config, HF, sizeof HF / sizeof *HF, file, m, err);
+    if (!rc) rc = check_kind(c, err);
+    if (rc) return rc;
     snprintf(m->family, sizeof m->family, "vjepa2");
     m->img_width = m->img_height;
     if (m->patch_size > m->img_height)
@@ -168,6 +232,12 @@ int config_from_own(const ck *c, model_cfg *m, jepa_err *err) {
     for (size_t i = 0; i < sizeof FAMILIES / sizeof *FAMILIES; i++)
         if (!strcmp(family, FAMILIES[i])) snprintf(m->family, sizeof m->family, "%s", family);
     if (!m->family[0]) return err_set_at(err, JEPA_E_MODEL, file, -1, "%s: family \"%.40s\" is none that is known", file, family);
+    int i = 0;
+    for (const json *b = json_first(json_get(j, "level_block")); b && i < 4; b = json_next(b)) {
+        double v = json_number(b, -1);
+        if (!(v >= 0 && v < m->depth)) return err_set_at(err, JEPA_E_MODEL, file, -1, "%s: level_block names a block that is not there", file);
+        m->level_block[i++] = (int)v;
+    }
     if (m->predictor_embed_dim &&
         (!m->predictor_depth || !m->predictor_num_heads || !m->predictor_out_dim || m->predictor_mlp_ratio < 0.01))
         return err_set_at(err, JEPA_E_MODEL, file, -1,
@@ -232,6 +302,11 @@ void config_to_own(json_writer *w, const model_cfg *m, const ck_part *part, int 
     }
     for (size_t i = 0; i < sizeof FLAGS / sizeof *FLAGS; i++)
         jw_bool(w, FLAGS[i].key, *(const int *)(const void *)((const char *)m + FLAGS[i].at) != 0);
+    if (m->level_norms) {
+        jw_open(w, "level_block", '[');
+        for (int i = 0; i < 4; i++) jw_int(w, NULL, m->level_block[i]);
+        jw_close(w, ']');
+    }
     jw_close(w, '}');
     jw_close(w, '}');
 }

@@ -31,6 +31,8 @@ void st_release(const st_file *f);                    /* gives mapped pages back
 int st_type(const char *name, dtype *out);            /* "F32" … */
 const char *st_type_name(dtype t);                    /* NULL: not one of the format's */
 /* What the first bytes of a file that is not what was expected say it is, as words for a message; NULL: nothing known. */
+int content_is_safetensors(const unsigned char *head, size_t n);
+int content_is_pytorch(const unsigned char *head, size_t n); /* zip or pickle */
 const char *content_name(const unsigned char *head, size_t n);
 void shape_text(char *out, size_t size, int rank, const int64_t *dim); /* "[3, 2]" */
 
@@ -42,7 +44,7 @@ typedef struct name_row {
     const char *hf;
     name_how how;
 } name_row;
-extern const name_row ck_names_encoder[], ck_names_predictor[], ck_names_pooler[]; /* ended by a row of NULL */
+extern const name_row ck_names_encoder[], ck_names_predictor[], ck_names_pooler[], ck_names_ijepa[]; /* ended by a row of NULL */
 const name_row *names_of(ck_module m);
 /* Which part of the rows of Meta's tensor such a row is, and of how many: 0 of 1, 0 … 2 of 3, 0 or 1 of 2. */
 int name_part(name_how how, int *of);
@@ -52,19 +54,67 @@ const char *module_name(ck_module m);                                /* "encoder
 const char *ck_variant(int dim, int depth, int heads, double ratio); /* "vit_large" … or "" */
 
 /* ---- an open model ---- */
-typedef enum { LAYOUT_HF, LAYOUT_OWN } ck_layout;
+/* one file of weights, in either form, told by content (tensors.c) */
+typedef struct weight_file {
+    st_file *st;
+    pt_file *pt;
+} weight_file;
+int weights_open(weight_file *w, const char *path, jepa_err *err);
+void weights_close(weight_file *w);
+int weights_count(const weight_file *w);
+const char *weights_name(const weight_file *w, int i);
+int weights_has(const weight_file *w, const char *name);
+const void *pt_bytes(const pt_file *f, size_t *size); /* the whole mapped file */
+void pt_release(const pt_file *f);
+int pt_is_legacy(const pt_file *f);
+
+typedef struct ck_tensor { /* of any of the files */
+    const char *name;      /* what it is looked up by: as in the file; of a LAYOUT_META, "encoder." and so on and the name without prefixes */
+    const char *top, *stored; /* as the file has it; top "" where it has none */
+    dtype type;
+    int rank;
+    int64_t dim[8], stride[8]; /* strides in elements */
+    const void *data;
+} ck_tensor;
+typedef enum { LAYOUT_HF, LAYOUT_OWN, LAYOUT_META /* .pt, or safetensors with Meta's names: sizes come from the tensors */ } ck_layout;
 enum { MAX_SHARDS = 1000 };
 struct ck {
-    char path[PATH_MAX]; /* the folder */
+    char path[PATH_MAX]; /* the folder; of a LAYOUT_META the file */
     char config_path[PATH_MAX];
     char kind[96];
     ck_layout layout;
     json *config;
-    st_file **file;
-    int files, classifier;
-    const char *hf_prefix; /* "" or "vjepa2." */
+    weight_file *file;
+    int files, classifier, is_ijepa; /* is_ijepa: a Hugging Face folder of IJepaModel */
+    const char *hf_prefix;           /* "", "vjepa2." or "ijepa." */
+    ck_tensor *tensor;               /* all of them, file by file */
+    int n, *by_name;
+    char **text; /* names that no file has as such */
+    int texts;
+    model_cfg meta; /* LAYOUT_META: made when it was opened */
+    char notes[4096];
+    size_t noted;
 };
-const st_tensor *ck_find(const ck *c, const char *name);
+int ck_collect(ck *c, jepa_err *err); /* tensor and by_name, of the files */
+const ck_tensor *ck_find(const ck *c, const char *name);
+int ck_copy_f32(const ck_tensor *t, int64_t slice, float *dst); /* slice >= 0: that one of the first dimension */
+void ck_release(const ck *c);
+void ck_note(ck *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* LAYOUT_META (meta_names.c, meta_config.c, meta_hints.c) */
+int meta_names(ck *c, jepa_err *err); /* tensor and by_name, of the state dicts that are a model's */
+int meta_config(ck *c, const ck_hints *h, jepa_err *err);
+typedef struct meta_hints { /* from the command line and a configuration file; 0, "" or -1 (flags): not given */
+    char arch[48], family[16];
+    int crop, frames, patch, tubelet, heads, dim, depth, pred_heads, pred_dim, pred_depth, mask_tokens, use_rope, uniform_power;
+    double mlp_ratio, pred_mlp_ratio, eps;
+    const char *file; /* the configuration, or NULL */
+} meta_hints;
+int meta_hints_read(meta_hints *out, const ck_hints *h, jepa_err *err);
+const char *ck_family(const char *name); /* "vjepa2" for "vjepa2", "V-JEPA 2", …; NULL: none */
+int ck_variant_size(const char *name, int *dim, int *depth, int *heads, double *ratio); /* 0: not one of the table */
+double ck_ratio(int64_t hidden, int64_t dim); /* such that floor(dim·ratio) is hidden */
+int ck_variant_heads(int dim, int depth, const char *family); /* 0: not one of the table */
+
 int config_from_hf(const ck *c, model_cfg *m, jepa_err *err);
 int config_from_own(const ck *c, model_cfg *m, jepa_err *err);
 int config_pooler(const ck *c, model_cfg *m, jepa_err *err); /* names_pooler.c */

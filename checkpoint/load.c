@@ -6,7 +6,7 @@
 #include <string.h>
 
 typedef struct source { /* where one parameter comes from */
-    const st_tensor *t[3];
+    const ck_tensor *t[3];
     int parts; /* 0: missing; 3: query, key, value; 2: key, value */
     int slice; /* >= 0: that one of the first dimension */
 } source;
@@ -19,7 +19,6 @@ typedef struct load {
     const name_row *rows;
     source *from;        /* one for each parameter */
     unsigned char *used; /* one for each tensor of the files */
-    int *base;           /* first tensor of each file in used */
     int stack;           /* slices of the stacked tensor that parameters take */
     int missing, unexpected, unlike, ignored;
     char first_missing[400], first_unexpected[400], first_unlike[500], pos_embed[300];
@@ -46,14 +45,9 @@ static void note(load *l, const char *fmt, ...) {
     }
 }
 
-static void mark(load *l, const st_tensor *t) {
-    for (int i = 0; i < l->c->files; i++) {
-        const st_tensor *first = st_at(l->c->file[i], 0);
-        if (first && t >= first && t < first + st_count(l->c->file[i])) l->used[l->base[i] + (t - first)] = 1;
-    }
-}
+static void mark(load *l, const ck_tensor *t) { l->used[t - l->c->tensor] = 1; }
 
-static const st_tensor *find_hf(const load *l, const name_row *row, int number, const char *rest, char *name, size_t size) {
+static const ck_tensor *find_hf(const load *l, const name_row *row, int number, const char *rest, char *name, size_t size) {
     char inner[256];
     if (name_make(row->hf, number, rest, inner, sizeof inner)) return NULL;
     if (snprintf(name, size, "%s%s", l->m == CK_POOLER ? "" : l->c->hf_prefix, inner) >= (int)size) return NULL;
@@ -65,16 +59,16 @@ static void look_up(load *l, const char *meta, source *s, char *lacks, size_t si
     const char *rest;
     int number;
     *s = (source){.slice = -1};
-    if (l->c->layout == LAYOUT_OWN) {
+    if (l->c->layout != LAYOUT_HF) {
         if (snprintf(lacks, size, "%s%s", l->module, meta) < (int)size && (s->t[0] = ck_find(l->c, lacks))) s->parts = 1;
     } else {
         snprintf(lacks, size, "%s", meta);
         for (const name_row *r = l->rows; r->meta; r++) {
             if (!name_match(r->meta, meta, &number, &rest)) continue;
-            const st_tensor *t = find_hf(l, r, number, rest, lacks, size);
+            const ck_tensor *t = find_hf(l, r, number, rest, lacks, size);
             if (t && r->how == NAME_STACK) {
                 if (number >= l->stack) l->stack = number + 1;
-                if (t->t.rank < 1 || t->t.dim[0] <= number) t = NULL;
+                if (t->rank < 1 || t->dim[0] <= number) t = NULL;
                 s->slice = number;
             }
             if (!t) {
@@ -89,9 +83,9 @@ static void look_up(load *l, const char *meta, source *s, char *lacks, size_t si
 
 /* The shape that the file gives the parameter, (query,) key and value put together; 0: no such shape (or no float type). */
 static int shape_of(const source *s, int *rank, int64_t dim[8]) {
-    const tensor *t = &s->t[0]->t;
+    const ck_tensor *t = s->t[0];
     for (int i = 0; i < s->parts; i++) {
-        const tensor *u = &s->t[i]->t;
+        const ck_tensor *u = s->t[i];
         if (u->type != T_F32 && u->type != T_BF16 && u->type != T_F16 && u->type != T_F64) return 0;
         int same = u->rank == t->rank;
         for (int k = 0; same && k < t->rank; k++) same = u->dim[k] == t->dim[k];
@@ -118,7 +112,7 @@ static void compare(load *l, const param *a, const char *meta, source *s) {
     if (ok)
         shape_text(is, sizeof is, rank, dim);
     else
-        snprintf(is, sizeof is, "%s of a kind that does not fit", dtype_name(s->t[0]->t.type));
+        snprintf(is, sizeof is, "%s of a kind that does not fit", dtype_name(s->t[0]->type));
     char line[500];
     snprintf(line, sizeof line, "%s has shape %s in the file, %s in the model", meta, is, should);
     if (!l->unlike++) memcpy(l->first_unlike, line, sizeof line);
@@ -135,7 +129,7 @@ static void extra(load *l, const char *name, const char *what) {
     note(l, "unexpected: %s%s", name, what);
 }
 
-static void leftover(load *l, const st_tensor *t) {
+static void leftover(load *l, const ck_tensor *t) {
     const ck *c = l->c;
     const char *name = t->name, *inner = name, *rest;
     int number, prefixed = starts(name, c->hf_prefix);
@@ -146,14 +140,18 @@ static void leftover(load *l, const st_tensor *t) {
         if (head || prefixed) return;
     }
     if (head) inner = name;
-    int known = head || (prefixed && (starts(inner, "encoder.") || starts(inner, "predictor.") ||
-                                      (c->layout == LAYOUT_OWN && (starts(inner, "target_encoder.") || starts(inner, "pooler.")))));
-    if (known && !head && !starts(inner, l->module)) return; /* of another module: not asked for here */
+    if (c->is_ijepa && (!strcmp(inner, "embeddings.mask_token") || starts(inner, "pooler."))) { /* of fine-tuning; the encoder has neither */
+        l->ignored++;
+        return;
+    }
+    int known = head || (prefixed && c->is_ijepa) || (prefixed && (starts(inner, "encoder.") || starts(inner, "predictor.") ||
+                                      (c->layout != LAYOUT_HF && (starts(inner, "target_encoder.") || starts(inner, "pooler.")))));
+    if (known && !head && !c->is_ijepa && !starts(inner, l->module)) return; /* of another module: not asked for here */
     const char *last = strrchr(inner, '.');
     if (known && last &&
         (!strcmp(last, ".pos_embed") || !strcmp(last, ".predictor_pos_embed"))) { /* a fixed table that a rotary model does not use */
         char dims[160];
-        shape_text(dims, sizeof dims, t->t.rank, t->t.dim);
+        shape_text(dims, sizeof dims, t->rank, t->dim);
         snprintf(l->pos_embed, sizeof l->pos_embed, "%s %s is in the file and not used: rotary positions need no table", last + 1, dims);
         l->ignored++;
         return;
@@ -169,22 +167,21 @@ static void leftover(load *l, const st_tensor *t) {
 }
 
 static void leftovers(load *l) {
-    for (int i = 0; i < l->c->files; i++)
-        for (int k = 0; k < st_count(l->c->file[i]); k++) {
-            const st_tensor *t = st_at(l->c->file[i], k);
-            if (!l->used[l->base[i] + k]) {
-                leftover(l, t);
-            } else if (l->stack && t->t.rank >= 1 && t->t.dim[0] > l->stack) {
-                const char *inner = t->name + strlen(l->c->hf_prefix), *rest;
-                int number;
-                for (const name_row *r = l->rows; r->meta; r++)
-                    if (r->how == NAME_STACK && name_match(r->hf, inner, &number, &rest)) {
-                        char what[80];
-                        snprintf(what, sizeof what, " has %lld, the model %d", (long long)t->t.dim[0], l->stack);
-                        extra(l, t->name, what);
-                    }
-            }
+    for (int i = 0; i < l->c->n; i++) {
+        const ck_tensor *t = &l->c->tensor[i];
+        if (!l->used[i]) {
+            leftover(l, t);
+        } else if (l->stack && t->rank >= 1 && t->dim[0] > l->stack) {
+            const char *inner = t->name + strlen(l->c->hf_prefix), *rest;
+            int number;
+            for (const name_row *r = l->rows; r->meta; r++)
+                if (r->how == NAME_STACK && name_match(r->hf, inner, &number, &rest)) {
+                    char what[80];
+                    snprintf(what, sizeof what, " has %lld, the model %d", (long long)t->dim[0], l->stack);
+                    extra(l, t->name, what);
+                }
         }
+    }
 }
 
 static int fill(load *l, int i) {
@@ -192,10 +189,7 @@ static int fill(load *l, int i) {
     float *to = param_value(l->p, i);
     size_t n = (size_t)l->p->item[i].count / (size_t)s->parts;
     for (int k = 0; k < s->parts; k++) {
-        const tensor *t = &s->t[k]->t;
-        const char *data = t->data;
-        if (s->slice >= 0) data += (size_t)s->slice * n * dtype_size(t->type);
-        int rc = convert_to_f32(to + (size_t)k * n, data, t->type, n);
+        int rc = ck_copy_f32(s->t[k], s->slice, to + (size_t)k * n);
         if (rc) return rc;
     }
     return 0;
@@ -224,7 +218,9 @@ static int look(load *l, jepa_err *err) {
         if (strncmp(a->name, l->prefix, k)) continue;
         wanted++;
         look_up(l, a->name + k, &l->from[i], lacks, sizeof lacks);
-        if (!l->from[i].parts) {
+        if (!l->from[i].parts && (a->flags & PARAM_FIXED)) {
+            note(l, "%s is not in the file: the sin-cos table is used", a->name + k);
+        } else if (!l->from[i].parts) {
             if (!l->missing++)
                 snprintf(l->first_missing, sizeof l->first_missing,
                          strcmp(lacks, a->name + k) && l->c->layout == LAYOUT_HF ? "%s (%s)" : "%s", a->name + k, lacks);
@@ -236,26 +232,33 @@ static int look(load *l, jepa_err *err) {
     return wanted ? 0 : err_set(err, JEPA_E_USE, "no parameter's name starts with \"%s\"", l->prefix);
 }
 
+/* Which module's tensors serve: a single encoder is taken for either. */
+static const char *serves(const ck *c, ck_module m) {
+    if (c->layout == LAYOUT_HF && m == CK_TARGET) return "encoder";
+    if (c->layout == LAYOUT_META && m == CK_TARGET && !ck_has(c, CK_TARGET)) return "encoder";
+    if (c->layout == LAYOUT_META && m == CK_ENCODER && !ck_has(c, CK_ENCODER)) return "target_encoder";
+    return module_name(m);
+}
+
 int ck_load(const ck *c, params *p, const char *prefix, ck_module m, int flags, ck_report *report, jepa_err *err) {
     ck_report none;
-    int tensors = 0, rc = 0;
+    int rc = 0;
     load l = {.c = c, .p = p, .prefix = prefix, .m = m, .report = report ? report : &none};
     *l.report = (ck_report){0};
-    char module[32];
-    /* a Hugging Face folder has one encoder, which serves as either */
-    snprintf(module, sizeof module, "%s.", c->layout == LAYOUT_HF && m == CK_TARGET ? "encoder" : module_name(m));
+    char module[32], inside[160];
+    snprintf(module, sizeof module, "%s.", serves(c, m));
     l.module = module;
-    l.rows = names_of(m);
+    l.rows = c->is_ijepa ? ck_names_ijepa : names_of(m);
     if (!p->value.p) return err_set(err, JEPA_E_USE, "parameters are not allocated");
-    for (int i = 0; i < c->files; i++) tensors += st_count(c->file[i]);
+    snprintf(inside, sizeof inside, "%saction_encoder.weight", prefix);
+    if (m == CK_PREDICTOR && c->layout == LAYOUT_META && ck_find(c, "predictor.action_encoder.weight") && params_find(p, inside) < 0)
+        return err_set_at(err, JEPA_E_MODEL, c->path, -1, "%s: its predictor is conditioned on actions (V-JEPA 2-AC: action_encoder), not on masks", c->path);
     l.from = mem_alloc((size_t)p->n, sizeof *l.from);
-    l.used = mem_alloc((size_t)tensors, 1);
-    l.base = mem_alloc((size_t)c->files, sizeof *l.base);
-    if (!l.from || !l.used || !l.base) {
+    l.used = mem_alloc((size_t)c->n, 1);
+    if (!l.from || !l.used) {
         rc = err_set_at(err, JEPA_E_MEMORY, c->path, -1, "%s: no memory to load it", c->path);
         goto done;
     }
-    for (int i = 1; i < c->files; i++) l.base[i] = l.base[i - 1] + st_count(c->file[i - 1]);
     rc = look(&l, err);
     if (rc) goto done;
     leftovers(&l);
@@ -271,13 +274,12 @@ int ck_load(const ck *c, params *p, const char *prefix, ck_module m, int flags, 
             l.report->loaded++;
         }
     if (rc) rc = err_set_at(err, rc, c->path, -1, "%s: a tensor could not be converted", c->path);
-    for (int i = 0; i < c->files; i++) st_release(c->file[i]);
+    ck_release(c);
 done:
     l.report->missing = l.missing + l.unlike;
     l.report->unexpected = l.unexpected;
     l.report->ignored = l.ignored;
     mem_free(l.from);
     mem_free(l.used);
-    mem_free(l.base);
     return rc;
 }

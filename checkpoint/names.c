@@ -36,6 +36,21 @@ const name_row ck_names_predictor[] = {
     {NULL, NULL, NAME_SAME},
 };
 
+const name_row ck_names_ijepa[] = { /* of an IJepaModel folder, which has an encoder only */
+    {"pos_embed", "embeddings.position_embeddings", NAME_SAME},
+    {"patch_embed.proj.*", "embeddings.patch_embeddings.projection.*", NAME_SAME},
+    {"blocks.#.norm1.*", "encoder.layer.#.layernorm_before.*", NAME_SAME},
+    {"blocks.#.attn.qkv.*", "encoder.layer.#.attention.attention.query.*", NAME_QUERY},
+    {"blocks.#.attn.qkv.*", "encoder.layer.#.attention.attention.key.*", NAME_KEY},
+    {"blocks.#.attn.qkv.*", "encoder.layer.#.attention.attention.value.*", NAME_VALUE},
+    {"blocks.#.attn.proj.*", "encoder.layer.#.attention.output.dense.*", NAME_SAME},
+    {"blocks.#.norm2.*", "encoder.layer.#.layernorm_after.*", NAME_SAME},
+    {"blocks.#.mlp.fc1.*", "encoder.layer.#.intermediate.dense.*", NAME_SAME},
+    {"blocks.#.mlp.fc2.*", "encoder.layer.#.output.dense.*", NAME_SAME},
+    {"norm.*", "layernorm.*", NAME_SAME},
+    {NULL, NULL, NAME_SAME},
+};
+
 const name_row *names_of(ck_module m) {
     return m == CK_PREDICTOR ? ck_names_predictor : m == CK_POOLER ? ck_names_pooler : ck_names_encoder;
 }
@@ -82,22 +97,48 @@ int name_make(const char *pattern, int number, const char *rest, char *out, size
     return n < size ? 0 : JEPA_E_USE;
 }
 
+static const struct variant {
+    const char *name;
+    int dim, depth, heads;
+    double ratio;
+} VARIANTS[] = {
+    {"vit_tiny", 192, 12, 3, 4.0},
+    {"vit_small", 384, 12, 6, 4.0},
+    {"vit_base", 768, 12, 12, 4.0},
+    {"vit_large", 1024, 24, 16, 4.0},
+    {"vit_huge", 1280, 32, 16, 4.0},
+    {"vit_giant_xformers", 1408, 40, 22, 48.0 / 11},
+    {"vit_gigantic_xformers", 1664, 48, 26, 64.0 / 13},
+    {"vit_giant", 1408, 40, 16, 48.0 / 11}, /* I-JEPA's */
+};
+enum { N_VARIANTS = sizeof VARIANTS / sizeof *VARIANTS };
+
 const char *ck_variant(int dim, int depth, int heads, double ratio) {
-    static const struct {
-        const char *name;
-        int dim, depth, heads;
-        double ratio;
-    } T[] = {
-        {"vit_tiny", 192, 12, 3, 4.0},
-        {"vit_small", 384, 12, 6, 4.0},
-        {"vit_base", 768, 12, 12, 4.0},
-        {"vit_large", 1024, 24, 16, 4.0},
-        {"vit_huge", 1280, 32, 16, 4.0},
-        {"vit_giant_xformers", 1408, 40, 22, 48.0 / 11},
-        {"vit_gigantic_xformers", 1664, 48, 26, 64.0 / 13},
-        {"vit_giant", 1408, 40, 16, 48.0 / 11}, /* I-JEPA's */
-    };
-    for (size_t i = 0; i < sizeof T / sizeof *T; i++)
-        if (T[i].dim == dim && T[i].depth == depth && T[i].heads == heads && fabs(T[i].ratio - ratio) < 1e-3) return T[i].name;
+    for (int i = 0; i < N_VARIANTS; i++) {
+        const struct variant *v = &VARIANTS[i];
+        if (v->dim == dim && v->depth == depth && v->heads == heads && fabs(v->ratio - ratio) < 1e-3) return v->name;
+    }
     return "";
+}
+
+int ck_variant_size(const char *name, int *dim, int *depth, int *heads, double *ratio) {
+    for (int i = 0; i < N_VARIANTS; i++)
+        if (!strcmp(VARIANTS[i].name, name)) {
+            *dim = VARIANTS[i].dim, *depth = VARIANTS[i].depth, *heads = VARIANTS[i].heads, *ratio = VARIANTS[i].ratio;
+            return 1;
+        }
+    return 0;
+}
+
+int ck_variant_heads(int dim, int depth, const char *family) {
+    int heads = 0;
+    for (int i = 0; i < N_VARIANTS; i++) /* giant is there twice: I-JEPA's stands last */
+        if (VARIANTS[i].dim == dim && VARIANTS[i].depth == depth && (!heads || !strcmp(family, "ijepa"))) heads = VARIANTS[i].heads;
+    return heads;
+}
+
+double ck_ratio(int64_t hidden, int64_t dim) {
+    double r = (double)hidden / (double)dim;
+    while ((int64_t)floor((double)dim * r) < hidden) r = nextafter(r, 1e9);
+    return r;
 }

@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -13,7 +14,7 @@
 static int join(char *out, const char *dir, const char *name, jepa_err *err) { return path_join(out, PATH_MAX, dir, name, err); }
 
 static int add_file(ck *c, const char *path, jepa_err *err) {
-    int rc = st_open(&c->file[c->files], path, err);
+    int rc = weights_open(&c->file[c->files], path, err);
     if (!rc) c->files++;
     return rc;
 }
@@ -47,7 +48,7 @@ static int by_text(const void *a, const void *b) { return strcmp(*(const char *c
 
 static int shard_name_ok(const char *s) {
     size_t n = strlen(s);
-    return n > 12 && n < 256 && !strchr(s, '/') && !strstr(s, "..") && s[0] != '.' && !strcmp(s + n - 12, ".safetensors");
+    return n > 12 && n < 256 && !strchr(s, '/') && !strstr(s, "..") && s[0] != '.' && (!strcmp(s + n - 12, ".safetensors") || !strcmp(s + n - 4, ".bin"));
 }
 
 /* Every tensor of the index is in its shard and every tensor of a shard is in the index, under that shard: nothing is read from a place
@@ -57,18 +58,18 @@ static int check_map(ck *c, const json *map, const char **shard, const char *ind
     for (const json *e = json_first(map); e; e = json_next(e), listed++) {
         const char *of = json_string(e, "");
         const char **at = bsearch(&of, shard, (size_t)c->files, sizeof *shard, by_text);
-        if (!at || !st_find(c->file[at - shard], json_key(e)))
+        if (!at || !weights_has(&c->file[at - shard], json_key(e)))
             return err_set_at(err, JEPA_E_MODEL, index, -1, "%s: tensor %.150s is listed in %.150s but is not there", index, json_key(e),
                               of);
     }
-    for (int i = 0; i < c->files; i++) held += st_count(c->file[i]);
+    for (int i = 0; i < c->files; i++) held += weights_count(&c->file[i]);
     if (listed == held) return 0;
     if (listed > 20000) /* the search below takes the square of it */
         return err_set_at(err, JEPA_E_MODEL, index, -1, "%s: lists %lld tensors, its shards hold %lld", index, (long long)listed,
                           (long long)held);
     for (int i = 0; i < c->files; i++)
-        for (int k = 0; k < st_count(c->file[i]); k++) {
-            const char *name = st_at(c->file[i], k)->name;
+        for (int k = 0; k < weights_count(&c->file[i]); k++) {
+            const char *name = weights_name(&c->file[i], k);
             if (strcmp(json_string(json_get(map, name), ""), shard[i]))
                 return err_set_at(err, JEPA_E_MODEL, index, -1, "%s: tensor %.150s is in %.150s but the index does not list it there",
                                   index, name, shard[i]);
@@ -98,7 +99,7 @@ static int sharded(ck *c, const char *index, jepa_err *err) {
         const char *name = json_string(e, "");
         if (!shard_name_ok(name)) {
             rc = err_set_at(err, JEPA_E_MODEL, index, -1,
-                            "%s: tensor %.150s is said to be in \"%.150s\", which is not the name of a .safetensors file of this folder",
+                            "%s: tensor %.150s is said to be in \"%.150s\", which is not the name of a .safetensors (or .bin) file of this folder",
                             index, json_key(e), name);
             goto done;
         }
@@ -139,48 +140,38 @@ static int read_config(ck *c, const char *path, jepa_err *err) {
 
 /* What of a folder's config.json we read; weights: one file, or NULL for what the folder holds. */
 static int open_hf(ck *c, const char *config, const char *weights, jepa_err *err) {
-    char path[PATH_MAX], other[PATH_MAX];
-    int rc = read_config(c, config, err);
+    static const struct {
+        const char *name;
+        int index;
+    } HOLDS[] = {{"model.safetensors", 0}, {"model.safetensors.index.json", 1}, {"pytorch_model.bin", 0}, {"pytorch_model.bin.index.json", 1}};
+    char path[PATH_MAX];
+    int rc = read_config(c, config, err), found = weights != NULL;
     if (rc) return rc;
-    const char *type = json_string(json_get(c->config, "model_type"), NULL);
-    if (!type || strcmp(type, "vjepa2"))
-        return type ? err_set_at(err, JEPA_E_MODEL, config, -1, "%s: model_type \"%.60s\" is not one this program reads (vjepa2 is)",
+    const char *type = json_string(json_get(c->config, "model_type"), NULL), *class = "VJEPA2Model";
+    if (!type || (strcmp(type, "vjepa2") && strcmp(type, "ijepa")))
+        return type ? err_set_at(err, JEPA_E_MODEL, config, -1, "%s: model_type \"%.60s\" is not one this program reads (vjepa2 and ijepa are)",
                                  config, type)
                     : err_set_at(err, JEPA_E_MODEL, config, -1, "%s: has no model_type, so it is not the config of a Hugging Face model",
                                  config);
     c->layout = LAYOUT_HF;
-    if (weights) {
-        rc = single(c, weights, err);
-    } else {
-        rc = join(path, c->path, "model.safetensors", err);
-        if (!rc) rc = join(other, c->path, "model.safetensors.index.json", err);
-        if (rc) return rc;
-        if (path_is_file(path))
-            rc = single(c, path, err);
-        else if (path_is_file(other))
-            rc = sharded(c, other, err);
-        else {
-            rc = join(other, c->path, "pytorch_model.bin", err);
-            if (!rc)
-                rc = path_is_file(other) ? err_set_at(err, JEPA_E_MODEL, c->path, -1,
-                                                      "%s: its weights are pytorch_model.bin, a PyTorch pickle; reading those is "
-                                                      "not built in yet, model.safetensors is",
-                                                      c->path)
-                                         : err_set_at(err, JEPA_E_MODEL, c->path, -1,
-                                                      "%s: has a config.json but neither model.safetensors nor "
-                                                      "model.safetensors.index.json",
-                                                      c->path);
-        }
+    c->is_ijepa = !strcmp(type, "ijepa");
+    if (weights) rc = single(c, weights, err);
+    for (size_t i = 0; !rc && !found && i < sizeof HOLDS / sizeof *HOLDS; i++) {
+        if ((rc = join(path, c->path, HOLDS[i].name, err))) return rc;
+        if (!path_is_file(path)) continue;
+        found = 1;
+        rc = HOLDS[i].index ? sharded(c, path, err) : single(c, path, err);
     }
+    if (!rc && !found)
+        rc = err_set_at(err, JEPA_E_MODEL, c->path, -1, "%s: has a config.json but neither model.safetensors nor pytorch_model.bin, nor the index of either", c->path);
+    if (!rc) rc = ck_collect(c, err);
     if (rc) return rc;
+    const char *prefix = c->is_ijepa ? "ijepa." : "vjepa2.";
     c->hf_prefix = "";
-    for (int i = 0; i < c->files; i++)
-        for (int k = 0; k < st_count(c->file[i]); k++) {
-            const char *name = st_at(c->file[i], k)->name;
-            if (!strncmp(name, "vjepa2.", 7)) c->hf_prefix = "vjepa2.", c->classifier = 1;
-        }
-    int n = snprintf(c->kind, sizeof c->kind,
-                     c->classifier ? "Hugging Face VJEPA2ForVideoClassification folder" : "Hugging Face VJEPA2Model folder");
+    for (int i = 0; i < c->n; i++)
+        if (!strncmp(c->tensor[i].name, prefix, strlen(prefix))) c->hf_prefix = prefix, c->classifier = 1;
+    class = c->is_ijepa ? (c->classifier ? "IJepaForImageClassification" : "IJepaModel") : (c->classifier ? "VJEPA2ForVideoClassification" : "VJEPA2Model");
+    int n = snprintf(c->kind, sizeof c->kind, "Hugging Face %s folder", class);
     if (c->files > 1) snprintf(c->kind + n, sizeof c->kind - (size_t)n, ", %d shards", c->files);
     return 0;
 }
@@ -204,6 +195,7 @@ static int open_own(ck *c, const char *config, const char *weights, jepa_err *er
         weights = path;
     }
     if (!rc) rc = single(c, weights, err);
+    if (!rc) rc = ck_collect(c, err);
     if (rc) return rc;
     if (join(path, c->path, "optimizer.safetensors", NULL)) path[0] = 0;
     snprintf(c->kind, sizeof c->kind, path_is_file(path) ? "jepa run checkpoint" : "jepa model folder");
@@ -228,13 +220,23 @@ static void look_around(const char *dir, char *text, size_t size) {
     for (struct dirent *e; d && !text[0] && (e = readdir(d));) {
         const char *dot = strrchr(e->d_name, '.');
         if (dot && (!strcmp(dot, ".pt") || !strcmp(dot, ".pth") || !strcmp(dot, ".tar") || !strcmp(dot, ".bin") || !strcmp(dot, ".ckpt")))
-            snprintf(text, size, "; it holds %.80s, which looks like a PyTorch checkpoint: reading those is not built in yet", e->d_name);
+            snprintf(text, size, "; it holds %.80s, which looks like a PyTorch checkpoint: name that file itself", e->d_name);
     }
     if (d) closedir(d);
 }
 
-static int open_single(ck *c, const char *path, jepa_err *err) {
-    unsigned char head[64];
+/* A file by itself whose sizes come from its tensors. */
+static int open_meta(ck *c, const char *path, const ck_hints *h, jepa_err *err) {
+    snprintf(c->path, sizeof c->path, "%s", path);
+    c->layout = LAYOUT_META;
+    c->hf_prefix = "";
+    int rc = c->files ? 0 : single(c, path, err);
+    if (!rc) rc = ck_collect(c, err);
+    return rc ? rc : meta_config(c, h, err);
+}
+
+static int open_single(ck *c, const char *path, const ck_hints *h, jepa_err *err) {
+    unsigned char head[512];
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) return err_set_at(err, JEPA_E_IO, path, -1, "%s: %s", path, strerror(errno));
     ssize_t n = read(fd, head, sizeof head);
@@ -247,21 +249,32 @@ static int open_single(ck *c, const char *path, jepa_err *err) {
         snprintf(c->path, sizeof c->path, ".");
     else
         snprintf(c->path, sizeof c->path, "%.*s", k ? (int)k : 1, path);
-    /* a header length in 8 bytes and '{': any first bytes may be a length (0x80 0x02 of a pickle is 640) */
-    int tensors = n > 8 && head[8] == '{' && !head[4] && !head[5] && !head[6] && !head[7];
+    if (content_is_pytorch(head, (size_t)n)) return open_meta(c, path, h, err);
     const char *what = content_name(head, (size_t)n);
-    if (head[0] == '{' && !tensors)
+    if (content_is_safetensors(head, (size_t)n)) {
+        int rc = open_dir(c, path, err);
+        if (rc != JEPA_E_END) return rc;
+        rc = single(c, path, err); /* names what is wrong with it, if something is */
+        if (rc) return rc;
+        for (int i = 0; i < weights_count(&c->file[0]); i++) /* Meta's names, in whatever dict they once were */
+            if (strstr(weights_name(&c->file[0], i), "patch_embed.proj.weight")) return open_meta(c, path, h, err);
+        return err_set_at(err, JEPA_E_MODEL, path, -1, "%s: its sizes are not known: neither config.json nor model.json lies beside it", path);
+    }
+    if (head[0] == '{')
         return err_set_at(err, JEPA_E_MODEL, path, 0, "%s: is JSON, not weights; give the folder that holds it (%s)", path, c->path);
-    if (what && !tensors) return err_set_at(err, JEPA_E_MODEL, path, 0, "%s: is %s", path, what);
-    int rc = open_dir(c, path, err);
-    if (rc != JEPA_E_END) return rc;
-    rc = single(c, path, err); /* names what is wrong with it, if something is */
-    return rc ? rc
-              : err_set_at(err, JEPA_E_MODEL, path, -1, "%s: its sizes are not known: neither config.json nor model.json lies beside it",
-                           path);
+    if (what) return err_set_at(err, JEPA_E_MODEL, path, 0, "%s: is %s", path, what);
+    if (n == (ssize_t)sizeof head && !memcmp(head + 257, "ustar", 5)) { /* its own words for a PyTorch file of that form */
+        weight_file w = {0};
+        int rc = pt_open(&w.pt, path, err);
+        weights_close(&w);
+        return rc ? rc : JEPA_E_MODEL;
+    }
+    return single(c, path, err); /* the words of the safetensors reader: it is none */
 }
 
-int ck_open(ck **out, const char *path, jepa_err *err) {
+int ck_open(ck **out, const char *path, jepa_err *err) { return ck_open_as(out, path, NULL, err); }
+
+int ck_open_as(ck **out, const char *path, const ck_hints *h, jepa_err *err) {
     *out = NULL;
     struct stat st;
     if (!path || !path[0]) return err_set(err, JEPA_E_USE, "no model was named");
@@ -271,7 +284,7 @@ int ck_open(ck **out, const char *path, jepa_err *err) {
     if (!c) return err_set_at(err, JEPA_E_MEMORY, path, -1, "%s: no memory to open it", path);
     int rc;
     if (S_ISREG(st.st_mode)) {
-        rc = open_single(c, path, err);
+        rc = open_single(c, path, h, err);
     } else if (!S_ISDIR(st.st_mode)) {
         rc = err_set_at(err, JEPA_E_IO, path, -1, "%s: is neither a folder nor an ordinary file", path);
     } else {
@@ -285,6 +298,8 @@ int ck_open(ck **out, const char *path, jepa_err *err) {
                             "%s: holds no model: no config.json (Hugging Face), no model.json and no step-* folder (jepa)%s", path, more);
         }
     }
+    if (!rc && c->layout != LAYOUT_META && h && (h->arch || h->family || h->config || h->heads || h->pred_heads))
+        ck_note(c, "its folder says what the model is: the architecture, heads or configuration given are not used");
     if (rc) ck_close(&c);
     *out = c;
     return rc;
@@ -292,7 +307,11 @@ int ck_open(ck **out, const char *path, jepa_err *err) {
 
 void ck_close(ck **c) {
     if (!c || !*c) return;
-    for (int i = 0; i < (*c)->files; i++) st_close(&(*c)->file[i]);
+    for (int i = 0; i < (*c)->files; i++) weights_close(&(*c)->file[i]);
+    for (int i = 0; i < (*c)->texts; i++) mem_free((*c)->text[i]);
+    mem_free((*c)->text);
+    mem_free((*c)->tensor);
+    mem_free((*c)->by_name);
     mem_free((*c)->file);
     json_close(&(*c)->config);
     mem_free(*c);
@@ -303,55 +322,27 @@ void ck_close(ck **c) {
 
 const char *ck_kind(const ck *c) { return c->kind; }
 const char *ck_path(const ck *c) { return c->path; }
+const char *ck_notes(const ck *c) { return c->notes; }
 
-const st_tensor *ck_find(const ck *c, const char *name) {
-    for (int i = 0; i < c->files; i++) {
-        const st_tensor *t = st_find(c->file[i], name);
-        if (t) return t;
-    }
-    return NULL;
-}
-
-int ck_has(const ck *c, ck_module m) {
-    char front[64];
-    snprintf(front, sizeof front, "%s%s.", m == CK_POOLER ? "" : c->hf_prefix, module_name(m));
-    size_t n = strlen(front);
-    for (int i = 0; i < c->files; i++)
-        for (int k = 0; k < st_count(c->file[i]); k++)
-            if (!strncmp(st_at(c->file[i], k)->name, front, n)) return 1;
-    return 0;
+void ck_note(ck *c, const char *fmt, ...) {
+    va_list ap;
+    if (c->noted + 8 >= sizeof c->notes) return;
+    va_start(ap, fmt);
+    if (c->noted) c->notes[c->noted++] = '\n';
+    int n = vsnprintf(c->notes + c->noted, sizeof c->notes - c->noted, fmt, ap);
+    va_end(ap);
+    c->noted += n < 0 ? 0 : (size_t)n < sizeof c->notes - c->noted ? (size_t)n : sizeof c->notes - c->noted - 1;
 }
 
 int ck_config(const ck *c, model_cfg *out, jepa_err *err) {
     memset(out, 0, sizeof *out);
-    return c->layout == LAYOUT_HF ? config_from_hf(c, out, err) : config_from_own(c, out, err);
-}
-
-int ck_each(const ck *c, int (*fn)(void *ctx, const char *name, const tensor *t), void *ctx) {
-    for (int i = 0; i < c->files; i++)
-        for (int k = 0; k < st_count(c->file[i]); k++) {
-            int rc = fn(ctx, st_at(c->file[i], k)->name, &st_at(c->file[i], k)->t);
-            if (rc) return rc;
-        }
-    return 0;
-}
-
-int ck_sha256(const ck *c, char hex[65], jepa_err *err) {
-    (void)err;
-    sha256 s;
-    sha256_open(&s);
-    for (int i = 0; i < c->files; i++) { /* shards were opened in the order of their names */
-        size_t n;
-        const void *bytes = st_bytes(c->file[i], &n);
-        sha256_add(&s, bytes, n);
-        st_release(c->file[i]);
-    }
-    sha256_hex(&s, hex);
-    return 0;
+    if (c->layout == LAYOUT_META) *out = c->meta;
+    return c->layout == LAYOUT_META ? 0 : c->layout == LAYOUT_HF ? config_from_hf(c, out, err) : config_from_own(c, out, err);
 }
 
 void ck_side_file(const ck *c, const char *name, char *path, size_t size) {
     if (!size) return;
     path[0] = 0;
+    if (c->layout == LAYOUT_META) return; /* what lies beside a .pt need not belong to it */
     if (strchr(name, '/') || path_join(path, size, c->path, name, NULL) || !path_is_file(path)) path[0] = 0;
 }

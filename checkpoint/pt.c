@@ -321,6 +321,14 @@ void pt_close(pt_file **f) {
 
 /* ---- questions ---- */
 
+const void *pt_bytes(const pt_file *f, size_t *size) {
+    *size = f->size;
+    return f->map;
+}
+
+void pt_release(const pt_file *f) { madvise((void *)(uintptr_t)f->map, f->size, MADV_DONTNEED); }
+int pt_is_legacy(const pt_file *f) { return f->storage != NULL; }
+
 int pt_count(const pt_file *f) { return (int)f->n; }
 const pt_tensor *pt_at(const pt_file *f, int i) { return i >= 0 && (size_t)i < f->n ? &f->tensor[i] : NULL; }
 

@@ -51,17 +51,23 @@ const char *st_type_name(dtype t) {
     return NULL;
 }
 
+int content_is_safetensors(const unsigned char *head, size_t n) {
+    return n > 8 && head[8] == '{' && !head[4] && !head[5] && !head[6] && !head[7]; /* any first bytes may be a length: "PK\3\4" is 67 MB */
+}
+
+int content_is_pytorch(const unsigned char *head, size_t n) {
+    if (n < 4 || content_is_safetensors(head, n)) return 0;
+    return !memcmp(head, "PK\3\4", 4) || !memcmp(head, "PK\5\6", 4) || (head[0] == 0x80 && head[1] >= 2 && head[1] <= 5);
+}
+
 const char *content_name(const unsigned char *head, size_t n) {
     static const struct {
         const char *bytes;
         size_t n;
         const char *name;
     } KNOWN[] = {
-        {"PK\x03\x04", 4, "a zip archive, most likely a PyTorch checkpoint (.pt, .pth); reading those is not built in yet"},
-        {"\x80\x02", 2, "a Python pickle, most likely a PyTorch checkpoint in the old format; reading those is not built in yet"},
-        {"\x80\x03", 2, "a Python pickle, which is not read"},
-        {"\x80\x04", 2, "a Python pickle, which is not read"},
-        {"\x80\x05", 2, "a Python pickle, which is not read"},
+        {"PK\x03\x04", 4, "a zip archive, most likely a PyTorch checkpoint (.pt, .pth)"},
+        {"\x80\x02", 2, "a Python pickle, most likely a PyTorch checkpoint in the old format"},
         {"\x89HDF\r\n\x1a\n", 8, "an HDF5 file, not a model"},
         {"GGUF", 4, "a GGUF file, which is not read"},
         {"\x1f\x8b", 2, "gzip data; unpack it first"},

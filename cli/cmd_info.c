@@ -49,6 +49,19 @@ static int info_model(const char *path, json_writer *w, jepa_err *err) {
         jw_int(w, "predictor_embed_dim", m.predictor_embed_dim), jw_int(w, "predictor_depth", m.predictor_depth);
         jw_int(w, "predictor_num_heads", m.predictor_num_heads), jw_int(w, "num_mask_tokens", m.num_mask_tokens);
     }
+    if (m.level_norms) jw_int(w, "levels", m.levels), jw_int(w, "level_norms", m.level_norms);
+    if (m.pooler_depth) jw_int(w, "pooler_depth", m.pooler_depth), jw_int(w, "num_classes", m.num_classes);
+    if (ck_notes(k)[0]) { /* what no tensor told, and what was taken for it */
+        jw_open(w, "choices", '[');
+        for (const char *p = ck_notes(k), *end; *p; p = *end ? end + 1 : end) {
+            char line[600];
+            end = strchr(p, '\n');
+            if (!end) end = p + strlen(p);
+            snprintf(line, sizeof line, "%.*s", (int)(end - p), p);
+            jw_string(w, NULL, line);
+        }
+        jw_close(w, ']');
+    }
     char side[2048];
     ck_side_file(k, "optimizer.safetensors", side, sizeof side);
     jw_bool(w, "optimizer", side[0] != 0);
@@ -84,11 +97,20 @@ static int h5_line(void *ctx, int attribute, const char *what, const char *text)
     return 0;
 }
 
+/* a zip archive or a pickle: what PyTorch writes, whatever the file is called */
+static int is_pytorch(const char *path) {
+    unsigned char head[4] = {0};
+    FILE *f = fopen(path, "rb");
+    size_t n = f ? fread(head, 1, sizeof head, f) : 0;
+    if (f) fclose(f);
+    return n == sizeof head && (!memcmp(head, "PK\3\4", 4) || !memcmp(head, "PK\5\6", 4) || (head[0] == 0x80 && head[1] >= 2 && head[1] <= 5));
+}
+
 static int info_of(const char *path, json_writer *w, jepa_err *err) {
     struct stat st;
     size_t n = strlen(path);
     if (stat(path, &st)) return err_set(err, JEPA_E_IO, "%s: not found", path);
-    if (S_ISDIR(st.st_mode) || (n > 12 && !strcmp(path + n - 12, ".safetensors"))) return info_model(path, w, err);
+    if (S_ISDIR(st.st_mode) || (n > 12 && !strcmp(path + n - 12, ".safetensors")) || (S_ISREG(st.st_mode) && is_pytorch(path))) return info_model(path, w, err);
     if (h5_is(path)) {
         jw_string(w, "kind", "HDF5");
         return h5_describe(path, h5_line, w, err);
@@ -101,7 +123,9 @@ static void print_text(const char *path, const json *o) {
     printf("%s\n", path);
     for (const json *v = json_first(o); v; v = json_next(v)) {
         if (!strcmp(json_key(v), "path")) continue;
-        if (json_is_string(v)) printf("  %-20s %s\n", json_key(v), json_string(v, ""));
+        if (json_is_array(v))
+            for (const json *e = json_first(v); e; e = json_next(e)) printf("  %-20s %s\n", e == json_first(v) ? json_key(v) : "", json_string(e, ""));
+        else if (json_is_string(v)) printf("  %-20s %s\n", json_key(v), json_string(v, ""));
         else if (json_is_bool(v)) printf("  %-20s %s\n", json_key(v), json_bool(v, 0) ? "yes" : "no");
         else printf("  %-20s %.10g\n", json_key(v), json_number(v, 0));
     }

@@ -374,10 +374,10 @@ static void other_things_are_refused_by_name(void **state) {
     wont_open("", JEPA_E_USE, "no model");
     wont_open(dir, JEPA_E_MODEL, "holds no model");
     text("vitl.pt", "PK\x03\x04 zip");
-    wont_open(at("vitl.pt"), JEPA_E_MODEL, "PyTorch checkpoint (.pt, .pth); reading those is not built in yet");
+    wont_open(at("vitl.pt"), JEPA_E_MODEL, "vitl.pt: a zip archive, but too short to be whole");
     wont_open(dir, JEPA_E_MODEL, "it holds vitl.pt, which looks like a PyTorch checkpoint");
-    text("old.pt", "\x80\x02}q");
-    wont_open(at("old.pt"), JEPA_E_MODEL, "pickle");
+    text("old.pt", "\x80\x02}}}}}q");
+    wont_open(at("old.pt"), JEPA_E_MODEL, "byte 7 of its first pickle: it ends in the middle of a value");
     text("clip.mp4", "not a model at all");
     wont_open(at("clip.mp4"), JEPA_E_MODEL, "not a safetensors file");
     text("none", "");
@@ -398,7 +398,7 @@ static void other_things_are_refused_by_name(void **state) {
     wont_open(dir, JEPA_E_MODEL, "neither model.safetensors nor");
     wont_open(at("config.json"), JEPA_E_MODEL, "give the folder that holds it");
     text("pytorch_model.bin", "PK\x03\x04");
-    wont_open(dir, JEPA_E_MODEL, "pytorch_model.bin, a PyTorch pickle");
+    wont_open(dir, JEPA_E_MODEL, "pytorch_model.bin: 4 bytes are no PyTorch file");
     text("model.safetensors", "version https://git-lfs.github.com/spec/v1");
     wont_open(dir, JEPA_E_MODEL, "Git LFS pointer");
     text("model.json", "{}");
@@ -423,7 +423,7 @@ static void a_bad_index_is_refused(void **state) {
     static const struct {
         const char *fresh, *words;
     } bad[] = {
-        {"\"predictor.proj.bias\": \"../model-00005-of-00005.safetensors\"", "not the name of a .safetensors file of this folder"},
+        {"\"predictor.proj.bias\": \"../model-00005-of-00005.safetensors\"", "not the name of a .safetensors (or .bin) file of this folder"},
         {"\"predictor.proj.bias\": \"/etc/model.safetensors\"", "not the name of"},
         {"\"predictor.proj.bias\": \"sub/x.safetensors\"", "not the name of"},
         {"\"predictor.proj.bias\": \"a..safetensors\"", "not the name of"},
