@@ -192,14 +192,15 @@ int cmd_classify(cli *c, int argc, char **argv) {
     jepa_err err = {0};
     model_args a;
     text_list rest = {0};
-    int segments = 1, views = 1, used = 4;
+    int segments = 1, views = 1, heads = 0, used = 5;
     view v = {.c = c, .top = 5};
     int64_t total = 0;
     model_args_defaults(&a);
-    opt table[N_SAMPLING + N_MODEL + 4] = {
+    opt table[N_SAMPLING + N_MODEL + 5] = {
         {"--top", "N", "classes told; default 5", O_INT, &v.top, 1, 100000, NULL},
         {"--segments", "K", "clips spread over each video, pooled together; default 1", O_INT, &segments, 1, 1000, NULL},
         {"--views", "V", "crops along the long side, probabilities averaged; default 1: the model's own crop", O_INT, &views, 1, 1000, NULL},
+        {"--pooler-heads", "N", "attention heads of the pooler; default: the encoder's, as Hugging Face's code", O_INT, &heads, 1, 1024, NULL},
         {"--out", "F.csv", "the same as a table: path, clip, rank, class, name, probability, label", O_TEXT, &v.out, 0, 0, "-o"},
     }, all[N_SAMPLING + N_MODEL];
     sampling_options(all, &a);
@@ -220,7 +221,9 @@ int cmd_classify(cli *c, int argc, char **argv) {
         rc = err_set(&err, JEPA_E_USE, "which inputs? jepa classify -m HF_FOLDER clip.mp4");
         goto done;
     }
-    if ((rc = model_args_open(c, &a, 0, &m, &unused, &err)) < 0 || (rc = class_plan_make(m, &a.o, segments, views, &p, &err)) < 0 ||
+    if ((rc = model_args_open(c, &a, 0, &m, &unused, &err)) < 0) goto done;
+    if (heads) m->mc.pooler_heads = heads;
+    if ((rc = class_plan_make(m, &a.o, segments, views, &p, &err)) < 0 ||
         (rc = jepa_session(m, &run, &err)) < 0 || (rc = head_of(run, &v.h, &err)) < 0)
         goto done;
     p.clip.by_time = a.by_time;
@@ -230,8 +233,10 @@ int cmd_classify(cli *c, int argc, char **argv) {
         goto done;
     }
     model_args_say(c, m, &p.clip);
-    cli_line(c, "head: %d classes, %d blocks; %d segment%s, %d view%s", v.h->c.num_classes, v.h->c.depth, segments, segments > 1 ? "s" : "", views,
-             views > 1 ? "s" : "");
+    cli_line(c, "head: %d classes, %d blocks of %d heads; %d segment%s, %d view%s", v.h->c.num_classes, v.h->c.depth, v.h->c.num_heads, segments,
+             segments > 1 ? "s" : "", views, views > 1 ? "s" : "");
+    if (!heads && v.h->c.num_heads == 22) /* tensors do not say how many */
+        cli_line(c, "Meta trained its released probes with 16 heads, also for ViT-g; Hugging Face's code takes the encoder's 22: --pooler-heads 16 for Meta's");
     if (v.out && (rc = csv_open(&v, &err)) < 0) goto done;
     rc = all_inputs(&v, run, &p, &rest, &total, &err);
     cli_progress_end(c);

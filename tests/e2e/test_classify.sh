@@ -10,7 +10,7 @@ echo "not a video" >text.mp4
 
 # ---- clips that somebody prepared: softmax of the stored scores, class by class ----
 run 0 "$JEPA" classify -m "$MODEL" --top 7 "$V/io.safetensors" -o p.csv && {
-    says err "head: 7 classes, 2 blocks; 1 segment, 1 view"
+    says err "head: 7 classes, 2 blocks of 2 heads; 1 segment, 1 view"
     "$VALS" "$V/classifier-io.safetensors" logits >logits
     awk -F, 'NR == FNR { logit[NR - 1] = $1; next }
              FNR > 1 { got[$2 * 7 + $4] = $6; n++ }
@@ -35,13 +35,15 @@ run 0 "$JEPA" classify -m "$MODEL" --top 1 --json t.mp4 d/clips/000001.mp4 -o t.
     says t.csv "^\"t.mp4\",0,1,[0-6],\"$best\",0\.[0-9]*,-1$"
 }
 # segments and views change the answer, and each repeats itself
-for how in "--segments 2" "--views 3" "--segments 2 --views 3"; do
+for how in "--segments 2" "--views 3" "--segments 2 --views 3" ""; do
     run 0 "$JEPA" classify -m "$MODEL" --top 7 --quiet $how t.mp4 -o a.csv && cp out a
     run 0 "$JEPA" classify -m "$MODEL" --top 7 --quiet $how --device ref t.mp4 -o b.csv
     awk -F, 'NR == FNR { p[$4] = $6; next } FNR > 1 { d = $6 - p[$4]; if (!($4 in p) || d > 1e-5 || d < -1e-5) exit 1 }' a.csv b.csv || fail "$how: another answer on ref"
     [ -e last ] && cmp -s a last && fail "$how says the same as without"
     cp a last
 done
+run 0 "$JEPA" classify -m "$MODEL" --top 7 --quiet --pooler-heads 4 t.mp4 && cmp -s out last && fail "4 heads say the same as 2"
+error 3 "9 heads do not divide embed_dim 56" "$JEPA" classify -m "$MODEL" --pooler-heads 9 t.mp4
 # an image, a folder; a list's labels are counted
 run 0 "$JEPA" classify -m "$MODEL" --top 1 --quiet "$SRC/tests/data/images/rgb.png"
 class=$(sed -n '2s/^[^,]*,[0-9]*,1,\([0-9]\),.*/\1/p' t.csv)
