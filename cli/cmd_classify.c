@@ -12,12 +12,17 @@
 static const char usage[] =
     "  jepa classify -m HF_SSV2_FOLDER clip.mp4\n"
     "  jepa classify -m HF_SSV2_FOLDER --top 1 --segments 2 --views 3 --json clips.txt\n\n"
-    "The model is a Hugging Face VJEPA2ForVideoClassification folder; classes are named by its config.json. INPUT: a video, an image, a folder,\n"
-    "a list, or a .safetensors with pixel_values [B,T,3,H,W] float32, used as it is. Published evaluations take several segments (clips spread\n"
-    "over the video, their tokens pooled together) and 3 views (crops along the long side, their probabilities averaged). Where a list has\n"
+    "The model is a Hugging Face VJEPA2ForVideoClassification folder; classes are named by its config.json. INPUT: a video, an image, a "
+    "folder,\n"
+    "a list, or a .safetensors with pixel_values [B,T,3,H,W] float32, used as it is. Published evaluations take several segments (clips "
+    "spread\n"
+    "over the video, their tokens pooled together) and 3 views (crops along the long side, their probabilities averaged). Where a list "
+    "has\n"
     "labels, the share of right answers is told. Files that cannot be read are named, the others are done (exit code 1).\n";
 
-typedef struct failure { char *path, *reason; } failure;
+typedef struct failure {
+    char *path, *reason;
+} failure;
 typedef struct view {
     cli *c;
     const jepa_head *h;
@@ -34,8 +39,10 @@ typedef struct view {
 static void failed(view *v, const char *path, int line, const char *text) {
     const size_t front = strlen(path);
     if (!strncmp(text, path, front) && text[front] == ':' && text[front + 1] == ' ') text += front + 2; /* named once */
-    if (line) cli_warn(v->c, "%s (line %d): %s", path, line, text);
-    else cli_warn(v->c, "%s: %s", path, text);
+    if (line)
+        cli_warn(v->c, "%s (line %d): %s", path, line, text);
+    else
+        cli_warn(v->c, "%s: %s", path, text);
     if (v->c->json) {
         json_writer w = {.indent = -1};
         jw_open(&w, NULL, '{');
@@ -64,7 +71,8 @@ static int csv_failed(const view *v, jepa_err *err) {
 }
 
 static int csv_open(view *v, jepa_err *err) {
-    if (snprintf(v->aside, sizeof v->aside, "%s.tmp", v->out) >= (int)sizeof v->aside) return err_set(err, JEPA_E_USE, "-o %.200s…: too long", v->out);
+    if (snprintf(v->aside, sizeof v->aside, "%s.tmp", v->out) >= (int)sizeof v->aside)
+        return err_set(err, JEPA_E_USE, "-o %.200s…: too long", v->out);
     v->csv = fopen(v->aside, "we");
     return v->csv && fputs("path,clip,rank,class,name,probability,label\n", v->csv) >= 0 ? 0 : csv_failed(v, err);
 }
@@ -72,8 +80,10 @@ static int csv_open(view *v, jepa_err *err) {
 /* One clip's or video's answer, on stdout and in the CSV. clip < 0: a video. */
 static int tell(view *v, const char *path, int64_t clip, int64_t label, jepa_err *err) {
     char name[2048], what[4400];
-    if (clip < 0) snprintf(what, sizeof what, "%s", path);
-    else snprintf(what, sizeof what, "%s[%lld]", path, (long long)clip);
+    if (clip < 0)
+        snprintf(what, sizeof what, "%s", path);
+    else
+        snprintf(what, sizeof what, "%s[%lld]", path, (long long)clip);
     int rc = class_top(v->probability, v->h->c.num_classes, v->top, v->index, err);
     if (rc < 0) return rc;
     json_writer w = {.indent = -1};
@@ -89,8 +99,10 @@ static int tell(view *v, const char *path, int64_t clip, int64_t label, jepa_err
         jw_int(&w, "class", v->index[i]), jw_string(&w, "name", name), jw_double(&w, "probability", p);
         jw_close(&w, '}');
         const int in = (int)strlen(what) < 40 ? (int)strlen(what) : 4;
-        if (!v->c->json && !i) printf("%s: %.4f %s\n", what, p, name);
-        else if (!v->c->json) printf("%*s  %.4f %s\n", in, "", p, name);
+        if (!v->c->json && !i)
+            printf("%s: %.4f %s\n", what, p, name);
+        else if (!v->c->json)
+            printf("%*s  %.4f %s\n", in, "", p, name);
         if (!v->csv) continue;
         csv_text(v->csv, path);
         fprintf(v->csv, ",%lld,%d,%lld,", (long long)(clip < 0 ? 0 : clip), i + 1, (long long)v->index[i]);
@@ -178,8 +190,10 @@ static int all_inputs(view *v, jepa_run *run, const class_plan *p, const text_li
             break;
         }
         rc = classify_video(run, p, in.at[i].path, v->probability, err);
-        if (rc == 0) rc = tell(v, in.at[i].path, -1, in.at[i].label, err);
-        else if (rc == JEPA_E_INPUT) failed(v, in.at[i].path, in.at[i].line, err->text[0] ? err->text : "cannot be read"), rc = 0;
+        if (rc == 0)
+            rc = tell(v, in.at[i].path, -1, in.at[i].label, err);
+        else if (rc == JEPA_E_INPUT)
+            failed(v, in.at[i].path, in.at[i].line, err->text[0] ? err->text : "cannot be read"), rc = 0;
         const double s = cli_clock() - began;
         snprintf(text, sizeof text, "%d/%d inputs, %.2f a second", i + 1, in.n, s > 0 ? (i + 1) / s : 0);
         if (rc == 0 && in.n > 1) cli_progress(v->c, text);
@@ -196,17 +210,23 @@ int cmd_classify(cli *c, int argc, char **argv) {
     view v = {.c = c, .top = 5};
     int64_t total = 0;
     model_args_defaults(&a);
-    opt table[N_SAMPLING + N_MODEL + 5] = {
-        {"--top", "N", "classes told; default 5", O_INT, &v.top, 1, 100000, NULL},
-        {"--segments", "K", "clips spread over each video, pooled together; default 1", O_INT, &segments, 1, 1000, NULL},
-        {"--views", "V", "crops along the long side, probabilities averaged; default 1: the model's own crop", O_INT, &views, 1, 1000, NULL},
-        {"--pooler-heads", "N", "attention heads of the pooler; default: the encoder's, as Hugging Face's code", O_INT, &heads, 1, 1024, NULL},
-        {"--out", "F.csv", "the same as a table: path, clip, rank, class, name, probability, label", O_TEXT, &v.out, 0, 0, "-o"},
-    }, all[N_SAMPLING + N_MODEL];
+    opt table[N_SAMPLING + N_MODEL + 5] =
+        {
+            {"--top", "N", "classes told; default 5", O_INT, &v.top, 1, 100000, NULL},
+            {"--segments", "K", "clips spread over each video, pooled together; default 1", O_INT, &segments, 1, 1000, NULL},
+            {"--views", "V", "crops along the long side, probabilities averaged; default 1: the model's own crop", O_INT, &views, 1, 1000,
+             NULL},
+            {"--pooler-heads", "N", "attention heads of the pooler; default: the encoder's, as Hugging Face's code", O_INT, &heads, 1, 1024,
+             NULL},
+            {"--out", "F.csv", "the same as a table: path, clip, rank, class, name, probability, label", O_TEXT, &v.out, 0, 0, "-o"},
+        },
+                                     all[N_SAMPLING + N_MODEL];
     sampling_options(all, &a);
     model_options(all + N_SAMPLING, &a);
-    for (int i = 0; i < N_SAMPLING + N_MODEL; i++) /* those that make several rows of a video, or other features than the head was trained on */
-        if (strcmp(all[i].name, "--clips") && strcmp(all[i].name, "--every") && strcmp(all[i].name, "--layers") && strcmp(all[i].name, "--which"))
+    for (int i = 0; i < N_SAMPLING + N_MODEL;
+         i++) /* those that make several rows of a video, or other features than the head was trained on */
+        if (strcmp(all[i].name, "--clips") && strcmp(all[i].name, "--every") && strcmp(all[i].name, "--layers") &&
+            strcmp(all[i].name, "--which"))
             table[used++] = all[i];
     jepa *m = NULL;
     jepa_run *run = NULL;
@@ -223,20 +243,22 @@ int cmd_classify(cli *c, int argc, char **argv) {
     }
     if ((rc = model_args_open(c, &a, 0, &m, &unused, &err)) < 0) goto done;
     if (heads) m->mc.pooler_heads = heads;
-    if ((rc = class_plan_make(m, &a.o, segments, views, &p, &err)) < 0 ||
-        (rc = jepa_session(m, &run, &err)) < 0 || (rc = head_of(run, &v.h, &err)) < 0)
+    if ((rc = class_plan_make(m, &a.o, segments, views, &p, &err)) < 0 || (rc = jepa_session(m, &run, &err)) < 0 ||
+        (rc = head_of(run, &v.h, &err)) < 0)
         goto done;
     p.clip.by_time = a.by_time;
     if (v.top > v.h->c.num_classes) v.top = v.h->c.num_classes;
-    if (!(v.index = mem_alloc((size_t)v.top, sizeof *v.index)) || !(v.probability = mem_alloc((size_t)v.h->c.num_classes, sizeof *v.probability))) {
+    if (!(v.index = mem_alloc((size_t)v.top, sizeof *v.index)) ||
+        !(v.probability = mem_alloc((size_t)v.h->c.num_classes, sizeof *v.probability))) {
         rc = err_set(&err, JEPA_E_MEMORY, "no memory for %d classes", v.h->c.num_classes);
         goto done;
     }
     model_args_say(c, m, &p.clip);
-    cli_line(c, "head: %d classes, %d blocks of %d heads; %d segment%s, %d view%s", v.h->c.num_classes, v.h->c.depth, v.h->c.num_heads, segments,
-             segments > 1 ? "s" : "", views, views > 1 ? "s" : "");
+    cli_line(c, "head: %d classes, %d blocks of %d heads; %d segment%s, %d view%s", v.h->c.num_classes, v.h->c.depth, v.h->c.num_heads,
+             segments, segments > 1 ? "s" : "", views, views > 1 ? "s" : "");
     if (!heads && v.h->c.num_heads == 22) /* tensors do not say how many */
-        cli_line(c, "Meta trained its released probes with 16 heads, also for ViT-g; Hugging Face's code takes the encoder's 22: --pooler-heads 16 for Meta's");
+        cli_line(c, "Meta trained its released probes with 16 heads, also for ViT-g; Hugging Face's code takes the encoder's 22: "
+                    "--pooler-heads 16 for Meta's");
     if (v.out && (rc = csv_open(&v, &err)) < 0) goto done;
     rc = all_inputs(&v, run, &p, &rest, &total, &err);
     cli_progress_end(c);
@@ -249,7 +271,9 @@ int cmd_classify(cli *c, int argc, char **argv) {
         cli_line(c, "right: %.2f %% (among the best five: %.2f %%) of %lld", 100.0 * (double)v.right1 / (double)v.labelled,
                  100.0 * (double)v.right5 / (double)v.labelled, (long long)v.labelled);
     if (!v.done) {
-        rc = err_set(&err, total ? JEPA_E_IO : JEPA_E_USE, total ? "none of %lld inputs could be classified" : "there is nothing in what was given (%lld inputs)", (long long)total);
+        rc = err_set(&err, total ? JEPA_E_IO : JEPA_E_USE,
+                     total ? "none of %lld inputs could be classified" : "there is nothing in what was given (%lld inputs)",
+                     (long long)total);
         goto done;
     }
     if (v.csv) {

@@ -51,8 +51,10 @@ static int read_names(const jepa *m, jepa_head *h, jepa_err *err) {
         const long at = strtol(key, &end, 10);
         if (end == key || *end || at < 0 || at >= h->c.num_classes || !name || h->name[at]) continue;
         const size_t n = strlen(name) + 1;
-        if (!(h->name[at] = mem_alloc(n, 1))) rc = err_set(err, JEPA_E_MEMORY, "no memory for class names");
-        else memcpy(h->name[at], name, n);
+        if (!(h->name[at] = mem_alloc(n, 1)))
+            rc = err_set(err, JEPA_E_MEMORY, "no memory for class names");
+        else
+            memcpy(h->name[at], name, n);
     }
     json_close(&j);
     return rc;
@@ -62,16 +64,21 @@ static int head_open(jepa_head **out, jepa *m, queue *q, jepa_err *err) {
     *out = NULL;
     const model_cfg *mc = &m->mc;
     if (!mc->pooler_depth || !ck_has(m->c, CK_POOLER))
-        return err_set(err, JEPA_E_MODEL, "%s: there is no classifier in it (a Hugging Face VJEPA2ForVideoClassification folder has one)", ck_path(m->c));
+        return err_set(err, JEPA_E_MODEL, "%s: there is no classifier in it (a Hugging Face VJEPA2ForVideoClassification folder has one)",
+                       ck_path(m->c));
     jepa_head *h = mem_alloc(1, sizeof *h);
     if (!h) return err_set(err, JEPA_E_MEMORY, "no memory for a classifier");
-    h->c = (att_cfg){.embed_dim = mc->embed_dim, .num_heads = mc->pooler_heads, .depth = mc->pooler_depth, .num_classes = mc->num_classes,
-                     .mlp_ratio = mc->pooler_mlp_ratio, .layer_norm_eps = mc->pooler_eps};
+    h->c = (att_cfg){.embed_dim = mc->embed_dim,
+                     .num_heads = mc->pooler_heads,
+                     .depth = mc->pooler_depth,
+                     .num_classes = mc->num_classes,
+                     .mlp_ratio = mc->pooler_mlp_ratio,
+                     .layer_norm_eps = mc->pooler_eps};
     ck_report rep = {0};
     int rc;
     if ((rc = att_open(&h->e, &h->c, &h->p, "", err)) < 0 || (rc = params_alloc(&h->p, m->d, 0, err)) < 0 ||
-        (rc = ck_load(m->c, &h->p, "", CK_POOLER, m->o.allow_partial ? CK_ALLOW_PARTIAL : 0, &rep, err)) < 0 || (rc = read_names(m, h, err)) < 0 ||
-        (rc = att_pack(h->e, q, err)) < 0) {
+        (rc = ck_load(m->c, &h->p, "", CK_POOLER, m->o.allow_partial ? CK_ALLOW_PARTIAL : 0, &rep, err)) < 0 ||
+        (rc = read_names(m, h, err)) < 0 || (rc = att_pack(h->e, q, err)) < 0) {
         head_close(&h);
         return rc;
     }
@@ -90,8 +97,10 @@ int head_of(jepa_run *r, const jepa_head **out, jepa_err *err) {
 }
 
 void class_name(const jepa_head *h, int64_t at, char *text, size_t size) {
-    if (at >= 0 && at < h->c.num_classes && h->name[at]) snprintf(text, size, "%s", h->name[at]);
-    else snprintf(text, size, "%lld", (long long)at);
+    if (at >= 0 && at < h->c.num_classes && h->name[at])
+        snprintf(text, size, "%s", h->name[at]);
+    else
+        snprintf(text, size, "%lld", (long long)at);
 }
 
 /* ---- clips to probabilities ---- */
@@ -119,7 +128,8 @@ static int room(jepa_run *r, const jepa_head *h, int64_t tokens, jepa_err *err) 
     int rc;
     if (w && tokens <= w->tokens) return 0;
     classify_session_close(r);
-    if (tokens < 1 || size_mul((size_t)tokens, (size_t)h->c.embed_dim * sizeof(float), &bytes) || !(w = r->classify = mem_alloc(1, sizeof *w)))
+    if (tokens < 1 || size_mul((size_t)tokens, (size_t)h->c.embed_dim * sizeof(float), &bytes) ||
+        !(w = r->classify = mem_alloc(1, sizeof *w)))
         return err_set(err, JEPA_E_MEMORY, "no memory for %lld tokens", (long long)tokens);
     if ((rc = att_acts_open(&w->a, h->e, r->m->d, &shape, err)) < 0 || (rc = buf_new(&w->x, r->m->d, bytes, err)) < 0 ||
         (rc = buf_new(&w->logits, r->m->d, (size_t)h->c.num_classes * sizeof(float), err)) < 0)
@@ -184,7 +194,8 @@ int classify_video(jepa_run *r, const class_plan *p, const char *path, double *p
                 break;
             }
             if (rc == JEPA_E_END) rc = err_set(err, JEPA_E_INPUT, "%s: ends before its first clip", path);
-            if (rc < 0 || (rc = run_encode(r, &c, clip, T_U8, 1, c.frames, c.clip.crop, c.clip.crop, r->classify->rows + k * c.per_row * d, err)) < 0)
+            if (rc < 0 ||
+                (rc = run_encode(r, &c, clip, T_U8, 1, c.frames, c.clip.crop, c.clip.crop, r->classify->rows + k * c.per_row * d, err)) < 0)
                 goto done;
         }
         if ((rc = score(r, h, k * c.per_row, p->views, probabilities, err)) < 0) goto done;
@@ -206,7 +217,8 @@ int classify_tensor(jepa_run *r, const class_plan *p, const float *x, int64_t fr
     const int64_t given = frames;
     if (frames < e->tubelet_size) frames = e->tubelet_size;
     if (frames % e->tubelet_size || height % e->patch_size || width % e->patch_size)
-        return err_set(err, JEPA_E_INPUT, "%lld frames of %lldx%lld; the model needs frames in multiples of %d and sizes in multiples of %d", (long long)given,
+        return err_set(err, JEPA_E_INPUT,
+                       "%lld frames of %lldx%lld; the model needs frames in multiples of %d and sizes in multiples of %d", (long long)given,
                        (long long)width, (long long)height, e->tubelet_size, e->patch_size);
     c.frames = (int)frames;
     plan_pool(&c, e, (int)frames, (int)height, (int)width);
@@ -225,7 +237,10 @@ int classify_tensor(jepa_run *r, const class_plan *p, const float *x, int64_t fr
     return rc;
 }
 
-typedef struct ranked { double p; int64_t at; } ranked;
+typedef struct ranked {
+    double p;
+    int64_t at;
+} ranked;
 static int better(const void *a, const void *b) {
     const ranked *x = a, *y = b;
     return x->p != y->p ? (x->p > y->p ? -1 : 1) : (x->at < y->at ? -1 : 1);
@@ -259,15 +274,18 @@ void jepa_classes_free(jepa_classes *c) {
 
 static int fill(jepa_classes *out, const jepa_head *h, const double *p, jepa_err *err) {
     char text[2048];
-    if (!(out->index = mem_alloc((size_t)out->n, sizeof *out->index)) || !(out->probability = mem_alloc((size_t)out->n, sizeof *out->probability)) ||
+    if (!(out->index = mem_alloc((size_t)out->n, sizeof *out->index)) ||
+        !(out->probability = mem_alloc((size_t)out->n, sizeof *out->probability)) ||
         !(out->name = mem_alloc((size_t)out->n, sizeof *out->name)))
         return err_set(err, JEPA_E_MEMORY, "no memory for %lld classes", (long long)out->n);
     int rc = class_top(p, out->classes, out->n, out->index, err);
     for (int64_t i = 0; i < out->n && !rc; i++) {
         out->probability[i] = p[out->index[i]];
         class_name(h, out->index[i], text, sizeof text);
-        if (!(out->name[i] = mem_alloc(strlen(text) + 1, 1))) rc = err_set(err, JEPA_E_MEMORY, "no memory for class names");
-        else memcpy(out->name[i], text, strlen(text) + 1);
+        if (!(out->name[i] = mem_alloc(strlen(text) + 1, 1)))
+            rc = err_set(err, JEPA_E_MEMORY, "no memory for class names");
+        else
+            memcpy(out->name[i], text, strlen(text) + 1);
     }
     return rc;
 }
@@ -287,7 +305,8 @@ int jepa_classify(jepa_run *r, const char *path, const jepa_classify_options *gi
     if ((rc = class_plan_make(r->m, o.sampling, o.segments, o.views, &p, err)) < 0 || (rc = head_of(r, &h, err)) < 0) return rc;
     out->classes = h->c.num_classes;
     out->n = o.top < out->classes ? o.top : out->classes;
-    if (!(probabilities = mem_alloc((size_t)out->classes, sizeof *probabilities))) rc = err_set(err, JEPA_E_MEMORY, "no memory for probabilities");
+    if (!(probabilities = mem_alloc((size_t)out->classes, sizeof *probabilities)))
+        rc = err_set(err, JEPA_E_MEMORY, "no memory for probabilities");
     if (rc == 0) rc = classify_video(r, &p, path, probabilities, err);
     if (rc == 0) rc = fill(out, h, probabilities, err);
     mem_free(probabilities);
