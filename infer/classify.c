@@ -164,19 +164,26 @@ static int score(jepa_run *r, const jepa_head *h, int64_t tokens, int views, dou
 }
 
 int classify_video(jepa_run *r, const class_plan *p, const char *path, double *probabilities, jepa_err *err) {
+    vid *v = NULL;
+    const jepa_head *h;
+    const vid_opts o = {.as_stored = p->clip.as_stored};
+    int rc = head_of(r, &h, err); /* a model without one is told before a file is opened */
+    if (rc == 0) rc = vid_open(&v, path, &o, err);
+    if (rc == 0) rc = classify_vid(r, p, v, path, probabilities, err);
+    vid_close(&v);
+    return rc;
+}
+
+int classify_vid(jepa_run *r, const class_plan *p, vid *v, const char *path, double *probabilities, jepa_err *err) {
     const jepa *m = r->m;
     const jepa_head *h;
     clip_plan c = p->clip;
     clip_list l = {0};
-    vid *v = NULL;
     uint8_t *clip = NULL;
     double start, end;
-    const vid_opts vo = {.as_stored = c.as_stored};
     const int64_t d = c.dim;
     int rc = head_of(r, &h, err);
-    if (rc < 0 || (rc = vid_open(&v, path, &vo, err)) < 0 || (rc = clips_of(v, &c, &l, err)) < 0 ||
-        (rc = room(r, h, c.per_row * (l.n > 0 ? l.n : 1), err)) < 0)
-        goto done;
+    if (rc < 0 || (rc = clips_of(v, &c, &l, err)) < 0 || (rc = room(r, h, c.per_row * (l.n > 0 ? l.n : 1), err)) < 0) goto done;
     if (!(clip = mem_alloc((size_t)c.frames * (size_t)c.clip.crop, (size_t)c.clip.crop * 3))) {
         rc = err_set(err, JEPA_E_MEMORY, "no memory for a clip");
         goto done;
@@ -202,7 +209,6 @@ int classify_video(jepa_run *r, const class_plan *p, const char *path, double *p
     }
 done:
     mem_free(clip), mem_free(l.index);
-    vid_close(&v);
     return rc;
 }
 

@@ -26,6 +26,8 @@ typedef struct class_plan {
 int class_plan_make(const jepa *m, const jepa_embed_options *sampling, int segments, int views, class_plan *p, jepa_err *err);
 /* probabilities [num_classes] */
 int classify_video(jepa_run *r, const class_plan *p, const char *path, double *probabilities, jepa_err *err);
+/* The same of a file that is open already; path: for messages. */
+int classify_vid(jepa_run *r, const class_plan *p, vid *v, const char *path, double *probabilities, jepa_err *err);
 /* One prepared clip x [T,3,H,W]; fewer frames than a tubelet: the last is repeated, as published. */
 int classify_tensor(jepa_run *r, const class_plan *p, const float *x, int64_t frames, int64_t height, int64_t width, double *probabilities,
                     jepa_err *err);
