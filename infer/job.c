@@ -1,221 +1,96 @@
-/* job.c: an embedding job: decoding threads keep clips ready while the model computes; rows come out in the order of the inputs.
- *
- * Item i belongs to decoder i mod threads, which works through its items in order and waits when its few slots are full; the consumer asks
- * the decoders in turn. So nothing can block in a circle, memory is bounded, and the order never depends on who was faster. */
-#include "infer/infer.h"
+/* job.c: an embedding job: the consumer, which takes clips in the order of the inputs, hands them to the encoders, and writes their rows in
+ * that same order; what is asked for again goes on after the last whole item. */
+#include "infer/job.h"
 #include "base/json.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
-enum { SLOTS = 3, MAX_DECODERS = 64 };
-typedef enum { S_FREE, S_CLIP, S_TENSOR, S_FAILED, S_END } slot_kind;
+typedef struct run_of { /* a job under way */
+    embed_job *j;
+    part *pt;
+    clip_pipe *pipe;
+    encoders *e;
+    const int *item;
+    int64_t n, skip, total, clips; /* to do; done before; of this shard; clips so far */
+    int64_t written;               /* items of n that are whole in the file */
+} run_of;
 
-typedef struct slot { /* one clip on its way */
-    slot_kind kind;
-    uint8_t *clip;
-    double start, end;
-    int number;
-    char reason[600];
-} slot;
-
-typedef struct decoder {
-    struct pipe *pipe;
-    int id;
-    pthread_t thread;
-    int started;
-    slot ring[SLOTS];
-    int head, count;
-    pthread_cond_t filled, freed;
-} decoder;
-
-typedef struct pipe {
-    const embed_job *j;
-    const int *item;              /* indices into inputs of this shard's items not done yet */
-    int64_t n;
-    decoder d[MAX_DECODERS];
-    int n_decoders, quit;
-    pthread_mutex_t lock;
-} pipe_;
-
-/* A slot to fill; NULL when the job is ending. */
-static slot *claim(decoder *d) {
-    pipe_ *p = d->pipe;
-    pthread_mutex_lock(&p->lock);
-    while (d->count == SLOTS && !p->quit) pthread_cond_wait(&d->freed, &p->lock);
-    slot *s = p->quit ? NULL : &d->ring[(d->head + d->count) % SLOTS];
-    pthread_mutex_unlock(&p->lock);
-    return s;
-}
-static void hand_on(decoder *d) {
-    pthread_mutex_lock(&d->pipe->lock);
-    d->count++;
-    pthread_cond_signal(&d->filled);
-    pthread_mutex_unlock(&d->pipe->lock);
-}
-
-/* "clip.mp4: no video stream" → "no video stream": the row names the path already */
-static const char *without_path(const char *text, const char *path) {
-    size_t n = strlen(path);
-    return !strncmp(text, path, n) && text[n] == ':' && text[n + 1] == ' ' ? text + n + 2 : text;
-}
-
-static int end_item(decoder *d, slot_kind kind, const char *reason) {
-    slot *s = claim(d);
-    if (!s) return -1;
-    s->kind = kind;
-    snprintf(s->reason, sizeof s->reason, "%s", reason);
-    hand_on(d);
-    return 0;
-}
-
-static int decode_item(decoder *d, const item *it) {
-    const clip_plan *p = d->pipe->j->plan;
-    jepa_err e = {0};
-    vid *v = NULL;
-    clip_list l = {0};
-    const vid_opts o = {.as_stored = p->as_stored};
-    int rc, quit = 0, sent = 0;
-    if ((rc = vid_open(&v, it->path, &o, &e)) < 0 || (rc = clips_of(v, p, &l, &e)) < 0) goto done;
-    for (int k = 0; k < l.n; k++) {
-        slot *s = claim(d);
-        if (!s) {
-            quit = 1;
-            break;
-        }
-        if ((rc = clip_load(v, p, &l, k, s->clip, &s->start, &s->end, &e)) < 0) break;
-        s->kind = S_CLIP;
-        s->number = k;
-        hand_on(d);
-        sent++;
-    }
-    if (rc == JEPA_E_END && sent) rc = 0; /* the file ended before its last clip; what was there is in */
-done:;
-    char note[700] = "";
-    const vid_info *i = v ? vid_get_info(v) : NULL;
-    if (i && rc == 0 && i->promised > i->frames)
-        snprintf(note, sizeof note, "cut short: %lld of %lld frames can be decoded", (long long)i->frames, (long long)i->promised);
-    else if (l.slow) snprintf(note, sizeof note, "slower than the asked %g frames per second (%.3g): every frame is used", p->fps, i ? i->fps : 0);
-    mem_free(l.index);
-    vid_close(&v);
-    if (quit) return -1;
-    return rc < 0 ? end_item(d, S_FAILED, without_path(e.text[0] ? e.text : "cannot be read", it->path)) : end_item(d, S_END, note);
-}
-
-static void *decode(void *arg) {
-    decoder *d = arg;
-    for (int64_t i = d->id; i < d->pipe->n; i += d->pipe->n_decoders)
-        if (decode_item(d, &d->pipe->j->inputs->at[d->pipe->item[i]])) break;
-    return NULL;
-}
-
-static void pipe_close(pipe_ *p) {
-    pthread_mutex_lock(&p->lock);
-    p->quit = 1;
-    for (int i = 0; i < p->n_decoders; i++) pthread_cond_broadcast(&p->d[i].freed);
-    pthread_mutex_unlock(&p->lock);
-    for (int i = 0; i < p->n_decoders; i++) {
-        decoder *d = &p->d[i];
-        if (d->started) pthread_join(d->thread, NULL);
-        for (int k = 0; k < SLOTS; k++) mem_free(d->ring[k].clip);
-        pthread_cond_destroy(&d->filled);
-        pthread_cond_destroy(&d->freed);
-    }
-    pthread_mutex_destroy(&p->lock);
-}
-
-static int pipe_open(pipe_ *p, const embed_job *j, const int *index, int64_t n, jepa_err *err) {
-    memset(p, 0, sizeof *p);
-    p->j = j, p->item = index, p->n = n;
-    pthread_mutex_init(&p->lock, NULL);
-    int want = j->threads < 1 ? 1 : j->threads > MAX_DECODERS ? MAX_DECODERS : j->threads;
-    if (want > n) want = n > 0 ? (int)n : 1;
-    size_t bytes = (size_t)j->plan->frames * (size_t)j->plan->clip.crop * (size_t)j->plan->clip.crop * 3;
-    for (int i = 0; i < want; i++) {
-        decoder *d = &p->d[i];
-        d->pipe = p, d->id = i;
-        pthread_cond_init(&d->filled, NULL);
-        pthread_cond_init(&d->freed, NULL);
-        p->n_decoders++;
-        for (int k = 0; k < SLOTS; k++)
-            if (!(d->ring[k].clip = mem_alloc(bytes, 1))) {
-                pipe_close(p);
-                return err_set(err, JEPA_E_MEMORY, "no memory for %d clips of %zu bytes", want * SLOTS, bytes);
-            }
-    }
-    for (int i = 0; i < want; i++)
-        if (!(p->d[i].started = !pthread_create(&p->d[i].thread, NULL, decode, &p->d[i]))) {
-            pipe_close(p);
-            return err_set(err, JEPA_E_MEMORY, "a decoding thread could not be started");
-        }
-    return 0;
-}
-
-/* ---- the consumer ---- */
-
-typedef struct batch { /* clips gathered for one call, with where each belongs */
-    uint8_t *x;
-    float *rows;
-    part_row *row;
-    int n, most;
-} batch;
-
-static int flush(embed_job *j, jepa_run *run, part *pt, batch *b, jepa_err *err) {
-    const clip_plan *p = j->plan;
+static int write_one(run_of *r, work *w, jepa_err *err) {
+    embed_job *j = r->j;
+    const item *it = &j->inputs->at[r->item[w->at]];
+    const size_t row = (size_t)(j->plan->per_row * j->plan->dim);
     int rc;
-    if (!b->n) return 0;
-    if ((rc = run_encode(run, p, b->x, T_U8, b->n, p->frames, p->clip.crop, p->clip.crop, b->rows, err)) < 0) return rc;
-    for (int i = 0; i < b->n; i++) {
-        b->row[i].data = b->rows + (size_t)i * (size_t)(p->per_row * p->dim);
-        if ((rc = part_add(pt, &b->row[i], err)) < 0) return rc;
+    if (w->rc < 0) {
+        if (err) *err = w->err;
+        return w->rc;
     }
-    b->n = 0;
+    for (int i = 0; i < w->n; i++) {
+        w->row[i].data = w->rows + (size_t)i * row;
+        if ((rc = part_add(r->pt, &w->row[i], err)) < 0) return rc;
+    }
+    r->clips += w->n;
+    if (w->end == S_FREE) return 0;
+    if (w->end == S_FAILED) {
+        const part_row bad = {.item = r->item[w->at], .line = it->line, .label = it->label, .path = it->path, .reason = w->reason};
+        if ((rc = part_add(r->pt, &bad, err)) < 0) return rc;
+        if (j->failed) j->failed(j->ctx, it->path, it->line, w->reason);
+    } else if (w->reason[0] && j->line) {
+        char text[1400];
+        snprintf(text, sizeof text, "%s: %s", it->path, w->reason);
+        j->line(j->ctx, text);
+    }
+    if ((rc = part_item_done(r->pt, r->item[w->at], err)) < 0) return rc;
+    r->written++;
+    if (j->progress) j->progress(j->ctx, r->skip + r->written, r->total, r->clips);
     return 0;
 }
 
-static int one_item(embed_job *j, jepa_run *run, part *pt, pipe_ *pipe, batch *b, int64_t at, int64_t *clips, jepa_err *err) {
+/* Writes what is computed; room: until another one can be filled; all: until nothing is left. */
+static int drain(run_of *r, int room, int all, jepa_err *err) {
+    for (;;) {
+        const int must = all || (room && !encoders_new(r->e));
+        work *w = encoders_oldest(r->e, must);
+        if (!w) return 0;
+        int rc = write_one(r, w, err);
+        encoders_taken(r->e);
+        if (rc < 0) return rc;
+    }
+}
+
+/* Clips of one item: a batch never holds those of two, so that a job that goes on computes the same batches. */
+static int one_item(run_of *r, int64_t at, jepa_err *err) {
+    embed_job *j = r->j;
     const clip_plan *p = j->plan;
-    decoder *d = &pipe->d[at % pipe->n_decoders];
-    const item *it = &j->inputs->at[pipe->item[at]];
-    size_t bytes = (size_t)p->frames * (size_t)p->clip.crop * (size_t)p->clip.crop * 3;
+    const item *it = &j->inputs->at[r->item[at]];
+    const size_t bytes = (size_t)p->frames * (size_t)p->clip.crop * (size_t)p->clip.crop * 3;
+    work *w = NULL;
+    int rc;
     for (int k = 0;; k++) {
-        if (k && j->stop && j->stop(j->ctx)) /* a long video: its rows are done again, those of the items before it are kept */
+        if (k && j->stop && j->stop(j->ctx)) { /* a long video: its rows are done again, those of the items before it are kept */
+            if ((rc = drain(r, 0, 1, err)) < 0) return rc;
             return err_set(err, JEPA_E_CANCELLED, "stopped in %s; the same command goes on after the item before it", it->path);
-        pthread_mutex_lock(&pipe->lock);
-        while (!d->count) pthread_cond_wait(&d->filled, &pipe->lock);
-        slot *s = &d->ring[d->head];
-        pthread_mutex_unlock(&pipe->lock);
-        part_row r = {.item = pipe->item[at], .clip = s->number, .line = it->line, .start = s->start, .end = s->end, .label = it->label, .path = it->path};
-        slot_kind kind = s->kind;
-        char reason[sizeof s->reason];
-        if (kind == S_CLIP) memcpy(b->x + (size_t)b->n * bytes, s->clip, bytes);
-        else snprintf(reason, sizeof reason, "%s", s->reason);
-        pthread_mutex_lock(&pipe->lock);
-        d->head = (d->head + 1) % SLOTS;
-        d->count--;
-        pthread_cond_signal(&d->freed);
-        pthread_mutex_unlock(&pipe->lock);
-        int rc;
-        if (kind == S_CLIP) {
-            b->row[b->n++] = r;
-            ++*clips;
-            if (b->n == b->most && (rc = flush(j, run, pt, b, err)) < 0) return rc;
-            continue;
         }
-        /* rows of a batch may belong to several items; an item ends in the file only after its rows */
-        if ((rc = flush(j, run, pt, b, err)) < 0) return rc;
-        if (kind == S_FAILED) {
-            r.reason = reason;
-            if ((rc = part_add(pt, &r, err)) < 0) return rc;
-            if (j->failed) j->failed(j->ctx, it->path, it->line, reason);
-        } else if (reason[0] && j->line) {
-            char text[1400];
-            snprintf(text, sizeof text, "%s: %s", it->path, reason);
-            j->line(j->ctx, text);
+        slot *s = clip_pipe_next(r->pipe, at);
+        if (!w) {
+            if ((rc = drain(r, 1, 0, err)) < 0) return rc;
+            w = encoders_new(r->e);
+            w->at = at;
         }
-        return part_item_done(pt, pipe->item[at], err);
+        if (s->kind == S_CLIP) {
+            w->row[w->n] = (part_row){.item = r->item[at], .clip = s->number, .line = it->line, .start = s->start, .end = s->end, .label = it->label, .path = it->path};
+            w->still[w->n] = (unsigned char)s->still;
+            memcpy(w->x + (size_t)w->n++ * bytes, s->clip, bytes);
+        } else {
+            w->end = s->kind;
+            snprintf(w->reason, sizeof w->reason, "%s", s->reason);
+        }
+        const int ended = w->end != S_FREE;
+        clip_pipe_done(r->pipe, at);
+        if (w->n < w->most && !ended) continue;
+        encoders_give(r->e);
+        w = NULL;
+        if (ended) return 0;
     }
 }
 
@@ -257,11 +132,9 @@ int embed_run(embed_job *j, jepa_err *err) {
     const clip_plan *p = j->plan;
     char sha[65], part_path[1100], *settings = NULL;
     part *pt = NULL;
-    jepa_run *run = NULL;
-    pipe_ *pipe = NULL;
-    batch b = {.most = j->batch < 1 ? 1 : j->batch};
+    run_of r = {.j = j};
     int *todo = NULL, rc;
-    int64_t n = 0, clips = 0, bytes = p->per_row * p->dim;
+    int64_t n = 0, floats = p->per_row * p->dim;
     uint64_t hash = 1469598103934665603u; /* FNV-1a over paths and labels: which list this is */
     j->rows = j->failures = j->resumed = 0;
     j->complete_already = 0;
@@ -287,7 +160,7 @@ int embed_run(embed_job *j, jepa_err *err) {
         rc = err_set(err, JEPA_E_USE, "output name too long");
         goto done;
     }
-    if ((rc = part_open(&pt, part_path, settings, bytes, err)) < 0) goto done;
+    if ((rc = part_open(&pt, part_path, settings, floats, err)) < 0) goto done;
     int64_t skip = part_items(pt), total = 0;
     for (int i = 0; i < j->inputs->n; i++)
         if (i % j->shards == j->shard && total++ >= skip) todo[n++] = i;
@@ -297,27 +170,17 @@ int embed_run(embed_job *j, jepa_err *err) {
         snprintf(text, sizeof text, "going on after %lld of %lld items (%s)", (long long)skip, (long long)total, part_path);
         j->line(j->ctx, text);
     }
+    r.pt = pt, r.item = todo, r.n = n, r.skip = skip, r.total = total;
     if (n > 0) {
-        size_t clip = (size_t)p->frames * (size_t)p->clip.crop * (size_t)p->clip.crop * 3;
-        if (!(b.x = mem_alloc((size_t)b.most, clip)) || !(b.rows = mem_alloc((size_t)b.most * (size_t)bytes, sizeof(float))) ||
-            !(b.row = mem_alloc((size_t)b.most, sizeof *b.row)) || !(pipe = mem_alloc(1, sizeof *pipe))) {
-            rc = err_set(err, JEPA_E_MEMORY, "no memory for a batch of %d clips", b.most);
-            goto done;
-        }
-        if ((rc = jepa_session(j->m, &run, err)) < 0) goto done;
-        if ((rc = pipe_open(pipe, j, todo, n, err)) < 0) {
-            mem_free(pipe);
-            pipe = NULL;
-            goto done;
-        }
+        if ((rc = encoders_open(&r.e, j, err)) < 0 || (rc = clip_pipe_open(&r.pipe, j, todo, n, err)) < 0) goto done;
         for (int64_t i = 0; i < n; i++) {
-            if ((rc = one_item(j, run, pt, pipe, &b, i, &clips, err)) < 0) goto done;
-            if (j->progress) j->progress(j->ctx, skip + i + 1, total, clips);
-            if (i + 1 < n && j->stop && j->stop(j->ctx)) {
-                rc = err_set(err, JEPA_E_CANCELLED, "stopped after %lld of %lld items; the same command goes on from there", (long long)(skip + i + 1), (long long)total);
-                goto done;
-            }
+            if ((rc = one_item(&r, i, err)) < 0) goto done;
+            if (i + 1 == n || !j->stop || !j->stop(j->ctx)) continue;
+            if ((rc = drain(&r, 0, 1, err)) == 0)
+                rc = err_set(err, JEPA_E_CANCELLED, "stopped after %lld of %lld items; the same command goes on from there", (long long)(skip + r.written), (long long)total);
+            goto done;
         }
+        if ((rc = drain(&r, 0, 1, err)) < 0) goto done;
     }
     j->rows = part_rows(pt), j->failures = part_failures(pt);
     if (!j->rows) {
@@ -331,9 +194,9 @@ int embed_run(embed_job *j, jepa_err *err) {
                         .per_row = p->per_row, .dim = p->dim, .store = j->store, .layered = p->pool != JEPA_POOL_MEAN};
     if ((rc = emb_write(j->out, &m, pt, err)) == 0) part_remove(&pt);
 done:
-    if (pipe) pipe_close(pipe);
-    jepa_session_close(&run);
+    clip_pipe_close(&r.pipe);
+    encoders_close(&r.e);
     part_close(&pt);
-    mem_free(pipe), mem_free(b.x), mem_free(b.rows), mem_free(b.row), mem_free(todo), mem_free(settings);
+    mem_free(todo), mem_free(settings);
     return rc;
 }
