@@ -6,7 +6,7 @@ V=$SRC/tests/data/vectors/vjepa2-hf-tiny
 MODEL=$V/classifier # 4 frames of 64x64, 7 classes
 digits d 4
 ffmpeg -v error -y -f lavfi -i "testsrc2=s=160x90:r=16:d=3" -c:v libx264 -crf 20 t.mp4
-echo "not a video" >text.mp4
+bad_files
 
 # ---- clips that somebody prepared: softmax of the stored scores, class by class ----
 run 0 "$JEPA" classify -m "$MODEL" --top 7 "$V/io.safetensors" -o p.csv && {
@@ -50,6 +50,9 @@ class=$(sed -n '2s/^[^,]*,[0-9]*,1,\([0-9]\),.*/\1/p' t.csv)
 echo "t.mp4 $class" >list.txt
 echo "d/clips/000000.mp4 99" >>list.txt
 run 0 "$JEPA" classify -m "$MODEL" list.txt && says err "right: 50.00 % (among the best five: 50.00 %) of 2"
+
+# a file that ends early: what is there is classified
+run 0 "$JEPA" classify -m "$MODEL" --top 1 --quiet --segments 3 --views 2 trunc.mp4
 
 # ---- bad input ----
 run 1 "$JEPA" classify -m "$MODEL" --json text.mp4 t.mp4 none.mp4 && {

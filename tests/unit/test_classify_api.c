@@ -232,6 +232,21 @@ static void names_come_from_the_file(void **state) {
     assert_non_null(strstr(err.text, "linear.weight has shape [7, 56] in the file, [8, 56] in the model"));
     jepa_session_close(&r);
     jepa_close(&m);
+    /* another number of blocks: what is left over, or missing, is named; joined tensors count once */
+    for (int blocks = 0; blocks < 4; blocks += 2) {
+        at = strstr(config, "\"num_pooler_layers\": 1");
+        assert_non_null(at);
+        sprintf(changed, "%.*s\"num_pooler_layers\": %d%s", (int)(at - config), config, blocks, at + strlen("\"num_pooler_layers\": 1"));
+        put_text("config.json", changed);
+        m = model(copy);
+        r = session(m);
+        assert_int_equal(jepa_classify(r, clip, NULL, &c, &err), JEPA_E_MODEL);
+        if (!strstr(err.text, blocks ? "pooler: 12 tensors missing, first pooler.blocks.1.norm1.weight (pooler.self_attention_layers.1"
+                                     : "pooler: 12 tensors unexpected, first pooler.self_attention_layers.0."))
+            fail_msg("%s", err.text);
+        jepa_session_close(&r);
+        jepa_close(&m);
+    }
     unlink(path);
     snprintf(path, sizeof path, "%s/config.json", copy);
     unlink(path);
