@@ -134,7 +134,7 @@ static void wrong_numbers_are_refused(void **s) {
 static void positions_split_an_index(void **s) {
     jepa_err err = {0};
     float pos[3 * 24];
-    const pos_grid g = {2, 3, 4, 0, 0};
+    const pos_grid g = {.frames = 2, .rows = 3, .cols = 4};
     must(pos_fill(&g, NULL, 24, pos, &err));
     for (int i = 0; i < 24; i++) {
         assert_true(pos[3 * i] == (float)(i / 12));
@@ -145,7 +145,7 @@ static void positions_split_an_index(void **s) {
     must(pos_fill(&g, some, 4, pos, &err));
     const float want[12] = {1, 2, 3, 0, 0, 0, 1, 0, 1, 1, 0, 1};
     same_bits(pos, want, 12);
-    const pos_grid square = {4, 4, 6, 4, 4}; /* Meta's predictor on 4 x 4 x 6 tokens: index 95 as if the grid were 4 x 4 */
+    const pos_grid square = {.frames = 4, .rows = 4, .cols = 6, .split_rows = 4, .split_cols = 4}; /* Meta's predictor on 4 x 4 x 6 tokens: index 95 as if the grid were 4 x 4 */
     const int32_t last[] = {95};
     must(pos_fill(&square, last, 1, pos, &err));
     const float quirk[3] = {5, 3, 3};
@@ -153,9 +153,9 @@ static void positions_split_an_index(void **s) {
     const int32_t out[] = {3, 24}, below[] = {-1};
     refused(pos_fill(&g, out, 2, pos, &err), JEPA_E_USE, &err, "token index 24 (entry 1) lies outside the grid 2 x 3 x 4 of 24 tokens");
     refused(pos_fill(&g, below, 1, pos, &err), JEPA_E_USE, &err, "token index -1");
-    refused(pos_fill(&(pos_grid){0, 3, 4, 0, 0}, NULL, 0, pos, &err), JEPA_E_USE, &err, "0 x 3 x 4");
-    refused(pos_fill(&(pos_grid){INT64_MAX, INT64_MAX, 4, 0, 0}, NULL, 0, pos, &err), JEPA_E_USE, &err, "cannot be");
-    refused(pos_fill(&(pos_grid){2, 3, 4, -1, 0}, NULL, 0, pos, &err), JEPA_E_USE, &err, "split by -1");
+    refused(pos_fill(&(pos_grid){.rows = 3, .cols = 4}, NULL, 0, pos, &err), JEPA_E_USE, &err, "0 x 3 x 4");
+    refused(pos_fill(&(pos_grid){.frames = INT64_MAX, .rows = INT64_MAX, .cols = 4}, NULL, 0, pos, &err), JEPA_E_USE, &err, "cannot be");
+    refused(pos_fill(&(pos_grid){.frames = 2, .rows = 3, .cols = 4, .split_rows = -1}, NULL, 0, pos, &err), JEPA_E_USE, &err, "split by -1");
 }
 
 static double spread(const params *p, const char *name, double *mean) {
