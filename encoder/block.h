@@ -36,7 +36,7 @@ int block_params(block *b, const block_cfg *c, params *p, const char *prefix, je
 /* Weights in the device's own layout, used only by forward passes that keep nothing; again after the weights change. */
 int block_pack(block *b, const block_cfg *c, queue *q, const params *p);
 void block_unpack(block *b, queue *q, const ops *o);
-/* Published initialisation of block `number` (1-based): see init.h. */
+/* Published initialisation of block `number` (1-based): see init.h. 0: nothing is divided (V-JEPA 1, I-JEPA). */
 int block_init(const block *b, queue *q, params *p, int number, double sd, uint64_t seed, jepa_err *err);
 
 /* x [n,D] → y [n,D]. Keeping: x is a->x, y another array. Inference: y may be x. */

@@ -49,6 +49,37 @@ int enc_cfg_size(enc_cfg *c, const char *name, jepa_err *err) {
                    name ? name : "(none)");
 }
 
+/* What only some of the family have. */
+static int check_variant(const enc_cfg *c, jepa_err *err) {
+    if (c->positions != POS_ROPE_TILED && c->positions != POS_ROPE_INTERLEAVED && c->positions != POS_SINCOS)
+        return err_set(err, JEPA_E_MODEL, "encoder: positions of kind %d are not known", (int)c->positions);
+    if (c->interpolate_rope && c->positions != POS_ROPE_INTERLEAVED)
+        return err_set(err, JEPA_E_MODEL, "encoder: interpolate_rope rescales the interleaved rotary positions of V-JEPA 2.1, and this model "
+                                          "has others");
+    if (c->positions == POS_SINCOS) {
+        const int even = c->num_frames == 1 ? 4 : c->uniform_power ? 1 : 8;
+        if (c->embed_dim % even)
+            return err_set(err, JEPA_E_MODEL, "encoder: sin-cos positions %s need an embed_dim that is a multiple of %d, not %d",
+                           c->num_frames == 1 ? "of pictures" : "without uniform_power", even, c->embed_dim);
+        if (c->image_patch_embed || c->modality_embedding)
+            return err_set(err, JEPA_E_MODEL, "encoder: image_patch_embed and modality_embedding go with rotary positions, not with sin-cos "
+                                              "ones");
+        if (!enc_tokens(c, c->num_frames, c->img_height, c->img_width))
+            return err_set(err, JEPA_E_MODEL, "encoder: a table of positions for %d frames of %d x %d is too large", c->num_frames,
+                           c->img_height, c->img_width);
+    }
+    if (c->level_norms < 0 || c->level_norms > 4 || c->levels < 0 || c->levels > (c->level_norms ? c->level_norms : 1))
+        return err_set(err, JEPA_E_MODEL, "encoder: %d levels of %d norms; at most 4 norms (level_norms), and no more levels than norms",
+                       c->levels, c->level_norms);
+    for (int i = 0; i < c->level_norms; i++) {
+        const int least = i ? c->level_block[i - 1] + 1 : 0, last = i == c->level_norms - 1;
+        if (c->level_block[i] < least || c->level_block[i] >= c->depth || (last && c->level_block[i] != c->depth - 1))
+            return err_set(err, JEPA_E_MODEL, "encoder: level %d applies after block %d; they ascend from 0, and the last is block %d", i,
+                           c->level_block[i], c->depth - 1);
+    }
+    return 0;
+}
+
 int enc_cfg_check(const enc_cfg *c, jepa_err *err) {
     const struct {
         const char *name;
@@ -79,18 +110,13 @@ int enc_cfg_check(const enc_cfg *c, jepa_err *err) {
                        c->embed_dim);
     if (!(c->layer_norm_eps > 0 && c->layer_norm_eps < 1))
         return err_set(err, JEPA_E_MODEL, "encoder: layer_norm_eps %g is not between 0 and 1", c->layer_norm_eps);
-    if (c->positions == POS_ROPE_INTERLEAVED)
-        return err_set(err, JEPA_E_MODEL,
-                       "encoder: the interleaved rotary positions of V-JEPA 2.1 (with their rescaled rows and columns) are not "
-                       "built yet; V-JEPA 2 models run");
-    if (c->positions != POS_ROPE_TILED)
-        return err_set(err, JEPA_E_MODEL, "encoder: sin-cos positions (V-JEPA 1, I-JEPA) are not built yet; V-JEPA 2 models run");
-    return 0;
+    return check_variant(c, err);
 }
 
 int64_t enc_tokens(const enc_cfg *c, int64_t frames, int64_t height, int64_t width) {
-    if (frames < c->tubelet_size || height < c->patch_size || width < c->patch_size) return 0;
-    const int64_t d = frames / c->tubelet_size, h = height / c->patch_size, w = width / c->patch_size;
+    const int64_t tubelet = c->image_patch_embed && frames == 1 ? 1 : c->tubelet_size;
+    if (frames < tubelet || height < c->patch_size || width < c->patch_size) return 0;
+    const int64_t d = frames / tubelet, h = height / c->patch_size, w = width / c->patch_size;
     if (d > INT32_MAX || h > INT32_MAX / d || w > INT32_MAX / (d * h)) return 0; /* token indices are int32 */
     return d * h * w;
 }

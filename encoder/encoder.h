@@ -1,4 +1,4 @@
-/* encoder.h: a clip in, tokens out: the V-JEPA ViT over tubelets.
+/* encoder.h: a clip or an image in, tokens out: the ViT of I-JEPA, V-JEPA 1, 2 and 2.1 over tubelets.
  *
  *     enc *e; enc_open(&e, &cfg, &params, "encoder.", &err);        // names its parameters
  *     params_alloc(&params, dev, PARAMS_GRAD, &err);
@@ -6,7 +6,8 @@
  *     enc_forward(e, q, &in, a, tokens);
  *     enc_backward(e, q, a, dtokens);
  *
- * Follows V-JEPA 2 (2506.09985): pre-norm ViT, rotary 3-D positions, exact GELU, LayerNorm eps 1e-6, final norm on the output. */
+ * Pre-norm ViT, exact GELU, LayerNorm eps 1e-6, norm on the output. What differs inside the family is data in enc_cfg: positions
+ * (rotary tiled or interleaved, sin-cos added), image patch embedding, modality vectors, levels. */
 #ifndef JEPA_ENCODER_H
 #define JEPA_ENCODER_H
 #include "encoder/block.h"
@@ -59,16 +60,20 @@ typedef struct enc_in {
     int64_t split_rows, split_cols;               /* pos_grid; 0: the real grid */
     int hidden_n; const int *hidden_after;        /* also wanted: the stream after this many blocks (0: embeddings), ascending */
     float *const *hidden_out; int hidden_norm;    /* [n,D] each; hidden_norm: through the final norm (with level_norms: a level's own, else the last) */
+    const float *mean, *std;                      /* T_U8: 3 each, host memory; NULL: ImageNet's */
     int all_levels;                               /* tokens [B,n,levels·D]: each level through its norm, joined along the channels */
 } enc_in;
 int64_t enc_out_dim(const enc_cfg *c, int all_levels);              /* channels of tokens */
-int64_t enc_tokens(const enc_cfg *c, int64_t frames, int64_t height, int64_t width); /* (T/t)·(H/p)·(W/p) */
-/* tokens [B, n, D], n = n_keep or all; NULL (inference only): run no further than the last hidden state wanted. Frames past a whole
- * tubelet are dropped; fewer than a tubelet, or pixels that are not whole patches, are refused. Nothing of `in` is needed afterwards. */
+int64_t enc_tokens(const enc_cfg *c, int64_t frames, int64_t height, int64_t width); /* (T/t)·(H/p)·(W/p); one frame with image_patch_embed: T/t = 1 */
+/* tokens [B, n, enc_out_dim], n = n_keep or all; NULL (inference only): run no further than the last hidden state wanted. Frames past a whole
+ * tubelet are dropped; fewer than a tubelet, or pixels that are not whole patches, are refused. Nothing of `in` is needed afterwards.
+ * POS_SINCOS at another grid: the stored table is resampled on the host and kept in the working memory until the grid changes (a table
+ * loaded into the same parameters later is seen by new working memory). */
 int enc_forward(const enc *e, queue *q, const enc_in *in, enc_acts *a, float *tokens, jepa_err *err);
-/* dtokens [B,n,D] is overwritten; weight gradients add. Needs an enc_forward with keep_for_backward on the same acts, which it uses up. */
+/* dtokens (as tokens) is overwritten; weight gradients add; parameters that the forward did not use get none. Needs an enc_forward with keep_for_backward on the same acts, which it uses up. */
 int enc_backward(const enc *e, queue *q, enc_acts *a, float *dtokens, jepa_err *err);
-/* Initialisation as published: truncated normal sd, zero biases, attn.proj and mlp.fc2 of block i divided by √(2i) (init.h). */
+/* Initialisation as published: truncated normal sd, zero biases, attn.proj and mlp.fc2 of block i divided by √(2i) (init.h; not for
+ * POS_SINCOS, where the published code loses it), modality vectors N(0, 1e-6). */
 int enc_init(const enc *e, queue *q, double sd, uint64_t seed, jepa_err *err);
 /* POS_SINCOS: fills "pos_embed" (PARAM_FIXED) with the sin-cos table, for files that do not store it; enc_init does so too. */
 int enc_tables(const enc *e, queue *q, jepa_err *err);

@@ -45,10 +45,11 @@ int init_fill(queue *q, params *p, int index, float value, jepa_err *err) {
 }
 
 int block_init(const block *b, queue *q, params *p, int number, double sd, uint64_t seed, jepa_err *err) {
+    const double deep = number ? sqrt(2.0 * number) : 1;
     const struct {
         int index;
         double divide;
-    } weight[] = {{b->qkv_w, 1}, {b->proj_w, sqrt(2.0 * number)}, {b->fc1_w, 1}, {b->fc2_w, sqrt(2.0 * number)}};
+    } weight[] = {{b->qkv_w, 1}, {b->proj_w, deep}, {b->fc1_w, 1}, {b->fc2_w, deep}};
     const int one[] = {b->norm1_w, b->norm2_w};
     const int zero[] = {b->norm1_b, b->norm2_b, b->qkv_b, b->proj_b, b->fc1_b, b->fc2_b};
     int rc = 0;

@@ -121,12 +121,30 @@ static void wrong_numbers_are_refused(void **s) {
     REFUSE(c.mlp_ratio = 1e-4, "hidden width");
     REFUSE(c.layer_norm_eps = 0, "layer_norm_eps 0");
     REFUSE(c.layer_norm_eps = INFINITY, "layer_norm_eps");
-    REFUSE(c.positions = POS_SINCOS, "sin-cos positions");
-    REFUSE(c.positions = POS_ROPE_INTERLEAVED, "V-JEPA 2.1");
+    REFUSE(c.positions = (pos_kind)3, "positions of kind 3");
+    REFUSE(c.interpolate_rope = 1, "interpolate_rope");
+    REFUSE((c.positions = POS_SINCOS, c.interpolate_rope = 1), "interpolate_rope");
+    REFUSE((c.positions = POS_SINCOS, c.embed_dim = 36, c.num_heads = 2), "without uniform_power need an embed_dim that is a multiple of 8");
+    REFUSE((c.positions = POS_SINCOS, c.tubelet_size = c.num_frames = 1, c.embed_dim = 42, c.num_heads = 2), "of pictures");
+    REFUSE((c.positions = POS_SINCOS, c.image_patch_embed = 1), "image_patch_embed");
+    REFUSE((c.positions = POS_SINCOS, c.modality_embedding = 1), "modality_embedding");
+    REFUSE((c.positions = POS_SINCOS, c.patch_size = 1, c.tubelet_size = 1, c.num_frames = c.img_height = c.img_width = 1 << 14), "too large");
+    REFUSE(c.level_norms = 5, "of 5 norms");
+    REFUSE(c.level_norms = -1, "of -1 norms");
+    REFUSE(c.levels = 2, "2 levels of 0 norms");
+    REFUSE((c.level_norms = 2, c.levels = 3), "3 levels of 2 norms");
+    REFUSE((c.level_norms = 1, c.level_block[0] = 22), "the last is block 23");
+    REFUSE((c.level_norms = 2, c.level_block[0] = 23, c.level_block[1] = 23), "level 1 applies after block 23");
+    REFUSE((c.level_norms = 2, c.level_block[0] = -1, c.level_block[1] = 23), "level 0 applies after block -1");
+    REFUSE((c.level_norms = 2, c.level_block[0] = 24, c.level_block[1] = 25), "level 0 applies after block 24");
     enc_cfg_defaults(&c);
     assert_int_equal(enc_tokens(&c, 16, 256, 256), 2048);
     assert_int_equal(enc_tokens(&c, 17, 256, 256), 2048); /* frames past a whole tubelet are dropped */
     assert_int_equal(enc_tokens(&c, 1, 256, 256), 0);
+    c.image_patch_embed = 1; /* one frame is an image then, and not half a tubelet */
+    assert_int_equal(enc_tokens(&c, 1, 256, 256), 256);
+    assert_int_equal(enc_tokens(&c, 2, 256, 256), 256);
+    c.image_patch_embed = 0;
     assert_int_equal(enc_tokens(&c, INT64_MAX, INT64_MAX, INT64_MAX), 0);
     assert_int_equal(enc_tokens(&c, 1 << 20, 1 << 12, 1 << 12), 0); /* more than an int32 counts */
 }
