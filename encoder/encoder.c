@@ -140,7 +140,7 @@ static int check_input(const enc *e, queue *q, const enc_in *in, const enc_acts 
     if (a->c.embed_dim != c->embed_dim || a->c.depth != c->depth || a->c.num_heads != c->num_heads || a->c.mlp_ratio != c->mlp_ratio ||
         enc_row_width(&a->c, 0) != enc_row_width(c, 0) || enc_levels(&a->c) != enc_levels(c) || a->c.positions != c->positions ||
         !a->c.modality_embedding != !c->modality_embedding)
-        return err_set(err, JEPA_E_USE, "encoder: the working memory was made for an encoder of another size");
+        return err_set(err, JEPA_E_USE, "encoder: the working memory was made for an encoder of another size or kind");
     if (!in->x || (!tokens && (a->s.keep || !in->hidden_n)))
         return err_set(err, JEPA_E_USE, "encoder: no input or no place for the tokens");
     if (in->type != T_F32 && in->type != T_U8)
