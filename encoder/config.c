@@ -54,16 +54,18 @@ static int check_variant(const enc_cfg *c, jepa_err *err) {
     if (c->positions != POS_ROPE_TILED && c->positions != POS_ROPE_INTERLEAVED && c->positions != POS_SINCOS)
         return err_set(err, JEPA_E_MODEL, "encoder: positions of kind %d are not known", (int)c->positions);
     if (c->interpolate_rope && c->positions != POS_ROPE_INTERLEAVED)
-        return err_set(err, JEPA_E_MODEL, "encoder: interpolate_rope rescales the interleaved rotary positions of V-JEPA 2.1, and this model "
-                                          "has others");
+        return err_set(err, JEPA_E_MODEL,
+                       "encoder: interpolate_rope rescales the interleaved rotary positions of V-JEPA 2.1, and this model "
+                       "has others");
     if (c->positions == POS_SINCOS) {
         const int even = c->num_frames == 1 ? 4 : c->uniform_power ? 1 : 8;
         if (c->embed_dim % even)
             return err_set(err, JEPA_E_MODEL, "encoder: sin-cos positions %s need an embed_dim that is a multiple of %d, not %d",
                            c->num_frames == 1 ? "of pictures" : "without uniform_power", even, c->embed_dim);
         if (c->image_patch_embed || c->modality_embedding)
-            return err_set(err, JEPA_E_MODEL, "encoder: image_patch_embed and modality_embedding go with rotary positions, not with sin-cos "
-                                              "ones");
+            return err_set(err, JEPA_E_MODEL,
+                           "encoder: image_patch_embed and modality_embedding go with rotary positions, not with sin-cos "
+                           "ones");
         if (!enc_tokens(c, c->num_frames, c->img_height, c->img_width))
             return err_set(err, JEPA_E_MODEL, "encoder: a table of positions for %d frames of %d x %d is too large", c->num_frames,
                            c->img_height, c->img_width);

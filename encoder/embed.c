@@ -33,11 +33,12 @@ static int place(const enc *e, queue *q, const enc_in *in, enc_acts *a, int64_t 
     a->run = (block_run){.batch = in->batch, .tokens = n};
     if (!rotary) return 0;
     if ((rc = buf_put(q, a->pos, a->pos_host, (size_t)(tables * n) * 3 * sizeof(float), err)) < 0) return rc;
-    rc = dev_ops(queue_dev(q))->rope_table(q, &(op_rope_table){.n = tables * n,
-                                                               .head_dim = c->embed_dim / c->num_heads,
-                                                               .kind = c->positions == POS_ROPE_INTERLEAVED ? ROPE_INTERLEAVED : ROPE_TILED,
-                                                               .pos = a->pos,
-                                                               .cs = a->cs});
+    rc = dev_ops(queue_dev(q))
+             ->rope_table(q, &(op_rope_table){.n = tables * n,
+                                              .head_dim = c->embed_dim / c->num_heads,
+                                              .kind = c->positions == POS_ROPE_INTERLEAVED ? ROPE_INTERLEAVED : ROPE_TILED,
+                                              .pos = a->pos,
+                                              .cs = a->cs});
     if (rc < 0) return enc_failed(err, rc, q, "the rotary table");
     a->run.cs = a->cs;
     a->run.cs_per_batch = tables > 1;
@@ -91,8 +92,8 @@ static int resampled(const enc *e, queue *q, enc_acts *a, const int64_t g[3], in
     }
     int rc = 0;
     if (!stored || !a->table.p)
-        rc = err_set(err, JEPA_E_MEMORY, "encoder: no memory for the positions of %lld x %lld x %lld tokens", (long long)g[0], (long long)g[1],
-                     (long long)g[2]);
+        rc = err_set(err, JEPA_E_MEMORY, "encoder: no memory for the positions of %lld x %lld x %lld tokens", (long long)g[0],
+                     (long long)g[1], (long long)g[2]);
     if (!rc) rc = buf_get(q, stored, of, (size_t)e->p->item[e->pos].count * sizeof *stored, err);
     if (!rc) rc = queue_wait(q, err);
     if (!rc) rc = pos_resample(stored, own, c->embed_dim, c->num_frames == 1, g, a->table.p, err);
@@ -185,7 +186,9 @@ int enc_embed(const enc *e, queue *q, const enc_in *in, enc_acts *a, int64_t n, 
                                    .out = c->embed_dim,
                                    .x = a->patches,
                                    .w = param_value(e->p, a->image ? e->image_w : e->patch_w),
-                                   .pw = a->s.keep ? NULL : a->image ? e->image_p : e->patch_p,
+                                   .pw = a->s.keep  ? NULL
+                                         : a->image ? e->image_p
+                                                    : e->patch_p,
                                    .b = bias,
                                    .r = r,
                                    .y = stack_in(&a->s)});

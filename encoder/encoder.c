@@ -147,6 +147,10 @@ static int check_input(const enc *e, queue *q, const enc_in *in, const enc_acts 
         return err_set(err, JEPA_E_USE, "encoder: input of type %s; f32 or u8 are taken", dtype_name(in->type));
     if (in->type == T_U8 && c->in_chans != 3)
         return err_set(err, JEPA_E_USE, "encoder: u8 input means 3 colours, this model has %d channels", c->in_chans);
+    for (int i = 0; in->type == T_U8 && i < 3; i++)
+        if ((in->mean && !isfinite(in->mean[i])) || (in->std && !(in->std[i] > 0 && isfinite(in->std[i]))))
+            return err_set(err, JEPA_E_USE, "encoder: colour %d is to be scaled by mean %g and std %g; a number and one above 0 are wanted",
+                           i, in->mean ? (double)in->mean[i] : 0, in->std ? (double)in->std[i] : 1);
     if (in->batch < 1 || in->batch > INT32_MAX) return err_set(err, JEPA_E_USE, "encoder: a batch of %lld", (long long)in->batch);
     if (in->frames < c->tubelet_size && !enc_is_image(c, in->frames))
         return err_set(err, JEPA_E_USE, "encoder: %lld frame%s given, a tubelet is %d: repeat the last frame to fill it",
@@ -202,8 +206,8 @@ int enc_forward(const enc *e, queue *q, const enc_in *in, enc_acts *a, float *to
         int where = at;
         rc = stack_forward(q, &e->bc, e->b, e->p, &a->run, &a->s, at, next, &where);
         if (rc < 0)
-            return err_set(err, rc, "encoder: block %d of width %d, head dim %d failed on %s for %lld tokens (code %d)", where, c->embed_dim,
-                           c->embed_dim / c->num_heads, dev_name(queue_dev(q)), (long long)(in->batch * n), rc);
+            return err_set(err, rc, "encoder: block %d of width %d, head dim %d failed on %s for %lld tokens (code %d)", where,
+                           c->embed_dim, c->embed_dim / c->num_heads, dev_name(queue_dev(q)), (long long)(in->batch * n), rc);
     }
     a->ready = tokens && a->s.keep;
     return 0;

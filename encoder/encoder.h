@@ -22,10 +22,10 @@ typedef struct enc_cfg { /* golden's config names */
     pos_kind positions;
     int uniform_power;           /* POS_SINCOS in 3-D: equal shares of the channels */
     int columns_first;           /* POS_SINCOS in 2-D: the first half of the channels is the column (I-JEPA), not the row */
-    int interpolate_rope;        /* POS_ROPE_INTERLEAVED: rows and columns rescaled to the side the model was trained at (pos_rope_factor) */
+    int interpolate_rope;        /* POS_ROPE_INTERLEAVED: rows and columns rescaled to the side of training (pos_rope_factor) */
     int level_norms;             /* V-JEPA 2.1: that many norms "norms_block.i" instead of "norm"; 0: the one final norm */
     int level_block[4];          /* the 0-based block after which each of them applies; the last is the last block */
-    int levels;                  /* how many of the last levels all_levels joins along the channels: 4, distilled students 1; 0 counts as 1 */
+    int levels;                  /* how many of the last levels all_levels joins: 4, distilled students 1; 0 counts as 1 */
     int image_patch_embed;       /* V-JEPA 2.1: inputs of one frame go through "patch_embed_img", kernel (1,p,p) */
     int modality_embedding;      /* V-JEPA 2.1: "img_mod_embed" or "video_mod_embed" [1,1,D] added to every token */
 } enc_cfg;
@@ -59,18 +59,20 @@ typedef struct enc_in {
     const int32_t *keep_host;                     /* the same in host memory (positions are computed there); may equal keep on a CPU */
     int64_t split_rows, split_cols;               /* pos_grid; 0: the real grid */
     int hidden_n; const int *hidden_after;        /* also wanted: the stream after this many blocks (0: embeddings), ascending */
-    float *const *hidden_out; int hidden_norm;    /* [n,D] each; hidden_norm: through the final norm (with level_norms: a level's own, else the last) */
+    float *const *hidden_out; int hidden_norm;    /* [n,D] each; hidden_norm: through the final norm (a level's: its own) */
     const float *mean, *std;                      /* T_U8: 3 each, host memory; NULL: ImageNet's */
     int all_levels;                               /* tokens [B,n,levels·D]: each level through its norm, joined along the channels */
 } enc_in;
 int64_t enc_out_dim(const enc_cfg *c, int all_levels);              /* channels of tokens */
-int64_t enc_tokens(const enc_cfg *c, int64_t frames, int64_t height, int64_t width); /* (T/t)·(H/p)·(W/p); one frame with image_patch_embed: T/t = 1 */
+/* (T/t)·(H/p)·(W/p); one frame with image_patch_embed: 1·(H/p)·(W/p) */
+int64_t enc_tokens(const enc_cfg *c, int64_t frames, int64_t height, int64_t width);
 /* tokens [B, n, enc_out_dim], n = n_keep or all; NULL (inference only): run no further than the last hidden state wanted. Frames past a whole
  * tubelet are dropped; fewer than a tubelet, or pixels that are not whole patches, are refused. Nothing of `in` is needed afterwards.
  * POS_SINCOS at another grid: the stored table is resampled on the host and kept in the working memory until the grid changes (a table
  * loaded into the same parameters later is seen by new working memory). */
 int enc_forward(const enc *e, queue *q, const enc_in *in, enc_acts *a, float *tokens, jepa_err *err);
-/* dtokens (as tokens) is overwritten; weight gradients add; parameters that the forward did not use get none. Needs an enc_forward with keep_for_backward on the same acts, which it uses up. */
+/* dtokens (as tokens) is overwritten; weight gradients add; parameters that the forward did not use get none. Needs an enc_forward with
+ * keep_for_backward on the same acts, which it uses up. */
 int enc_backward(const enc *e, queue *q, enc_acts *a, float *dtokens, jepa_err *err);
 /* Initialisation as published: truncated normal sd, zero biases, attn.proj and mlp.fc2 of block i divided by √(2i) (init.h; not for
  * POS_SINCOS, where the published code loses it), modality vectors N(0, 1e-6). */

@@ -84,8 +84,8 @@ int stack_forward(queue *q, const block_cfg *c, const block *b, const params *p,
     return 0;
 }
 
-int stack_backward_part(queue *q, const block_cfg *c, const block *b, params *p, const block_run *run, const stack_acts *s, int from, int to,
-                        float *dx, int *failed) {
+int stack_backward_part(queue *q, const block_cfg *c, const block *b, params *p, const block_run *run, const stack_acts *s, int from,
+                        int to, float *dx, int *failed) {
     for (int i = to - 1; i >= from; i--) {
         const block_acts a = acts_of(s, i);
         int rc = block_backward(q, c, &b[i], p, run, &a, dx, s->scratch);

@@ -38,8 +38,8 @@ float *stack_out(const stack_acts *s, int after); /* where the stream lies after
 int stack_forward(queue *q, const block_cfg *c, const block *b, const params *p, const block_run *run, const stack_acts *s, int from,
                   int to, int *failed);
 /* dx: the stream's gradient after block to-1 on entry, before block `from` on return. Between calls s->scratch is the caller's. */
-int stack_backward_part(queue *q, const block_cfg *c, const block *b, params *p, const block_run *run, const stack_acts *s, int from, int to,
-                        float *dx, int *failed);
+int stack_backward_part(queue *q, const block_cfg *c, const block *b, params *p, const block_run *run, const stack_acts *s, int from,
+                        int to, float *dx, int *failed);
 int stack_backward(queue *q, const block_cfg *c, const block *b, params *p, const block_run *run, const stack_acts *s, float *dx,
                    int *failed);
 #endif

@@ -124,11 +124,13 @@ static void wrong_numbers_are_refused(void **s) {
     REFUSE(c.positions = (pos_kind)3, "positions of kind 3");
     REFUSE(c.interpolate_rope = 1, "interpolate_rope");
     REFUSE((c.positions = POS_SINCOS, c.interpolate_rope = 1), "interpolate_rope");
-    REFUSE((c.positions = POS_SINCOS, c.embed_dim = 36, c.num_heads = 2), "without uniform_power need an embed_dim that is a multiple of 8");
+    REFUSE((c.positions = POS_SINCOS, c.embed_dim = 36, c.num_heads = 2),
+           "without uniform_power need an embed_dim that is a multiple of 8");
     REFUSE((c.positions = POS_SINCOS, c.tubelet_size = c.num_frames = 1, c.embed_dim = 42, c.num_heads = 2), "of pictures");
     REFUSE((c.positions = POS_SINCOS, c.image_patch_embed = 1), "image_patch_embed");
     REFUSE((c.positions = POS_SINCOS, c.modality_embedding = 1), "modality_embedding");
-    REFUSE((c.positions = POS_SINCOS, c.patch_size = 1, c.tubelet_size = 1, c.num_frames = c.img_height = c.img_width = 1 << 14), "too large");
+    REFUSE((c.positions = POS_SINCOS, c.patch_size = 1, c.tubelet_size = 1, c.num_frames = c.img_height = c.img_width = 1 << 14),
+           "too large");
     REFUSE(c.level_norms = 5, "of 5 norms");
     REFUSE(c.level_norms = -1, "of -1 norms");
     REFUSE(c.levels = 2, "2 levels of 0 norms");
@@ -163,7 +165,8 @@ static void positions_split_an_index(void **s) {
     must(pos_fill(&g, some, 4, pos, &err));
     const float want[12] = {1, 2, 3, 0, 0, 0, 1, 0, 1, 1, 0, 1};
     same_bits(pos, want, 12);
-    const pos_grid square = {.frames = 4, .rows = 4, .cols = 6, .split_rows = 4, .split_cols = 4}; /* Meta's predictor on 4 x 4 x 6 tokens: index 95 as if the grid were 4 x 4 */
+    /* Meta's predictor on 4 x 4 x 6 tokens: index 95 as if the grid were 4 x 4 */
+    const pos_grid square = {.frames = 4, .rows = 4, .cols = 6, .split_rows = 4, .split_cols = 4};
     const int32_t last[] = {95};
     must(pos_fill(&square, last, 1, pos, &err));
     const float quirk[3] = {5, 3, 3};
@@ -173,7 +176,8 @@ static void positions_split_an_index(void **s) {
     refused(pos_fill(&g, below, 1, pos, &err), JEPA_E_USE, &err, "token index -1");
     refused(pos_fill(&(pos_grid){.rows = 3, .cols = 4}, NULL, 0, pos, &err), JEPA_E_USE, &err, "0 x 3 x 4");
     refused(pos_fill(&(pos_grid){.frames = INT64_MAX, .rows = INT64_MAX, .cols = 4}, NULL, 0, pos, &err), JEPA_E_USE, &err, "cannot be");
-    refused(pos_fill(&(pos_grid){.frames = 2, .rows = 3, .cols = 4, .split_rows = -1}, NULL, 0, pos, &err), JEPA_E_USE, &err, "split by -1");
+    refused(pos_fill(&(pos_grid){.frames = 2, .rows = 3, .cols = 4, .split_rows = -1}, NULL, 0, pos, &err), JEPA_E_USE, &err,
+            "split by -1");
 }
 
 static double spread(const params *p, const char *name, double *mean) {

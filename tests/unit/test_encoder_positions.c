@@ -75,7 +75,8 @@ static void tables_that_cannot_be_are_refused(void **s) {
     float t[64];
     refused(pos_sincos(&(pos_sincos_cfg){.frames = 1, .rows = 2, .cols = 2, .dim = 12}, t, &err), JEPA_E_MODEL, &err, "multiple of 8");
     refused(pos_sincos(&(pos_sincos_cfg){.frames = 1, .rows = 2, .cols = 2, .dim = 6, .planar = 1}, t, &err), JEPA_E_MODEL, &err, "of 4");
-    refused(pos_sincos(&(pos_sincos_cfg){.frames = 1, .rows = 2, .cols = 2, .uniform_power = 1}, t, &err), JEPA_E_MODEL, &err, "width of 0");
+    refused(pos_sincos(&(pos_sincos_cfg){.frames = 1, .rows = 2, .cols = 2, .uniform_power = 1}, t, &err), JEPA_E_MODEL, &err,
+            "width of 0");
     refused(pos_sincos(&(pos_sincos_cfg){.frames = 2, .rows = 2, .cols = 2, .dim = 8, .planar = 1}, t, &err), JEPA_E_USE, &err, "1 frame");
     refused(pos_sincos(&(pos_sincos_cfg){.frames = 0, .rows = 2, .cols = 2, .dim = 8}, t, &err), JEPA_E_USE, &err, "0 x 2 x 2");
     refused(pos_sincos(&(pos_sincos_cfg){.frames = 1 << 20, .rows = 1 << 20, .cols = 2, .dim = 8}, t, &err), JEPA_E_USE, &err, "cannot");

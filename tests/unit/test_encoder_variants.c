@@ -1,4 +1,5 @@
-/* test_encoder_variants.c: forward passes of every kind of encoder: names, tables, other sizes, levels, images, hurting shapes, refusals. */
+/* test_encoder_variants.c: forward passes of every kind of encoder: names, tables, other sizes, levels, images, hurting shapes, refusals.
+ */
 #include "test_encoder_variants.h"
 
 static int fail_at; /* which allocation fails next (1 = the first); 0: none */
@@ -82,9 +83,10 @@ static void tables_and_initial_weights(void **s) {
         make(&m, &c, "ref", 0);
         float *table = param_named(&m.p, "encoder.pos_embed"), want[TOKENS * 28];
         const int64_t n = enc_tokens(&c, c.num_frames, 8, 12) * c.embed_dim;
-        must(pos_sincos(&(pos_sincos_cfg){.frames = k ? 2 : 1, .rows = 2, .cols = 3, .dim = c.embed_dim, .planar = !k,
-                                          .uniform_power = k == 1, .columns_first = !k},
-                        want, &err));
+        must(pos_sincos(
+            &(pos_sincos_cfg){
+                .frames = k ? 2 : 1, .rows = 2, .cols = 3, .dim = c.embed_dim, .planar = !k, .uniform_power = k == 1, .columns_first = !k},
+            want, &err));
         const float other = *param_named(&m.p, "encoder.blocks.0.mlp.fc1.bias");
         must(enc_tables(m.e, m.q, &err));
         same_bits(table, want, n);
@@ -187,7 +189,8 @@ static void order_of_the_context_is_irrelevant(void **s) { /* rows of the table 
                 for (int64_t i = 0; i < n; i++) keep[b * n + i] = (int32_t)((5 * i + 2 + b * differ) % n); /* n is 6 or 12 */
             in.keep = in.keep_host = keep, in.n_keep = n;
             float *mixed = run(&m, &in, 0);
-            for (int64_t i = 0; i < 2 * n; i++) /* sums in another order, rounded from double: most often equal, and no more than a few units */
+            for (int64_t i = 0; i < 2 * n;
+                 i++) /* sums in another order, rounded from double: most often equal, and no more than a few units */
                 if (!(worst(mixed + i * d, full + (i / n * n + keep[i]) * d, d) < 5e-6)) fail_msg("%s, token %d", variants[k].name, (int)i);
             mem_free(mixed);
         }
@@ -228,10 +231,17 @@ static void another_size_is_an_encoder_of_that_size(void **s) {
             for (int i = 0; i < m.p.n; i++)
                 if (strcmp(m.p.item[i].name, "encoder.pos_embed"))
                     memcpy(param_value(&other.p, i), param_value(&m.p, i), (size_t)m.p.item[i].count * sizeof(float));
-            must(pos_resample(param_named(&m.p, "encoder.pos_embed"), own, c.embed_dim, !k, g, param_named(&other.p, "encoder.pos_embed"), &err));
+            must(pos_resample(param_named(&m.p, "encoder.pos_embed"), own, c.embed_dim, !k, g, param_named(&other.p, "encoder.pos_embed"),
+                              &err));
             for (int some = 0; some < 3; some++) {
-                enc_in in = {.batch = some ? 2 : 1 + turn % 2, .frames = oc.num_frames, .height = oc.img_height, .width = oc.img_width,
-                             .x = x, .type = T_F32, .split_rows = 9, .split_cols = 9}; /* a split is the rotary positions' matter */
+                enc_in in = {.batch = some ? 2 : 1 + turn % 2,
+                             .frames = oc.num_frames,
+                             .height = oc.img_height,
+                             .width = oc.img_width,
+                             .x = x,
+                             .type = T_F32,
+                             .split_rows = 9,
+                             .split_cols = 9}; /* a split is the rotary positions' matter */
                 if (some) in.keep = in.keep_host = some == 1 ? keep : keep + 2, in.n_keep = some == 1 ? 3 : 2;
                 float *want = run(&other, &in, 0);
                 must(enc_forward(m.e, m.q, &in, a, out, &err));
@@ -399,6 +409,16 @@ static void bytes_are_scaled_as_asked(void **s) {
     mem_free(a);
     mem_free(b);
     mem_free(other);
+    jepa_err err = {0};
+    enc_acts *acts;
+    float out[6 * 28];
+    const float zero[3] = {1, 0, 1}, none[3] = {0, 0, NAN};
+    must(enc_acts_open(&acts, m.e, m.d, &(enc_shape){.batch = 1, .tokens = 6}, &err));
+    bytes.std = zero;
+    refused(enc_forward(m.e, m.q, &bytes, acts, out, &err), JEPA_E_USE, &err, "colour 1");
+    bytes.std = std, bytes.mean = none;
+    refused(enc_forward(m.e, m.q, &bytes, acts, out, &err), JEPA_E_USE, &err, "colour 2");
+    enc_acts_close(&acts);
     unmake(&m);
 }
 

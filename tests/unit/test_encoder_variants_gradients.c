@@ -87,7 +87,8 @@ static void gradients_are_the_slopes(void **s) {
                 if (!used(v, item->name)) continue;
                 most = fmax(most, check_slopes(loss, &m, param_value(&m.m.p, i), g, item->count, (uint64_t)i, item->name));
             }
-            print_message("%s, %s tokens: largest difference, of the tensor's largest gradient: %.2g\n", v->name, some ? "some" : "all", most);
+            print_message("%s, %s tokens: largest difference, of the tensor's largest gradient: %.2g\n", v->name, some ? "some" : "all",
+                          most);
             close_model(&m);
         }
 }
@@ -139,7 +140,8 @@ static void cpu_agrees_with_ref(void **s) {
         backward(&ref);
         make(&cpu, &ref.m.c, "cpu", PARAMS_GRAD);
         enc_acts *a;
-        must(enc_acts_open(&a, cpu.e, cpu.d, &(enc_shape){.batch = BATCH, .tokens = KEEP, .keep_for_backward = 1, .level = RECOMPUTE_MLP}, &err));
+        must(enc_acts_open(&a, cpu.e, cpu.d, &(enc_shape){.batch = BATCH, .tokens = KEEP, .keep_for_backward = 1, .level = RECOMPUTE_MLP},
+                           &err));
         must(enc_forward(cpu.e, cpu.q, &ref.in, a, ref.tokens, &err));
         memcpy(ref.tokens, ref.coef, (size_t)ref.n * sizeof(float));
         must(enc_backward(cpu.e, cpu.q, a, ref.tokens, &err));
