@@ -122,7 +122,8 @@ static int embed_tensor(jepa *m, clip_plan *p, const char *in, const char *out, 
     const emb_meta om = {.model = ck_path(m->c), .sha256 = sha, .precision = "f32", .pool = pools[p->pool], .version = jepa_version(), .settings = w.text,
                          .transform = "none: pixel_values", .device = m->device, .frames = p->frames, .grid = {p->grid[0], p->grid[1], p->grid[2]},
                          .per_row = p->per_row, .dim = p->dim, .store = store, .layered = p->pool != JEPA_POOL_MEAN};
-    rc = emb_write(out, &om, pt, err);
+    const emb_source rows = part_source(pt);
+    rc = emb_write(out, &om, &rows, err);
 done:
     jepa_session_close(&run);
     if (pt) part_remove(&pt);

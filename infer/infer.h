@@ -82,7 +82,9 @@ typedef struct embed_job {
     const items *inputs;
     const char *out;             /* .h5, .npy, .safetensors */
     dtype store;                 /* T_F32 or T_F16 */
+    int gzip;                    /* .h5: 0 … 9 */
     int batch, threads;          /* clips a call; decoding threads */
+    int encoders;                /* sessions that compute beside each other; 0: by cores and memory (infer/job.h) */
     int shard, shards;           /* items i with i % shards == shard */
     const char *command;         /* how the program was called, stored */
     int (*stop)(void *ctx);      /* nonzero: finish the clip in hand, keep OUT.part, return JEPA_E_CANCELLED */
@@ -95,7 +97,10 @@ typedef struct embed_job {
 } embed_job;
 int embed_run(embed_job *j, jepa_err *err);
 
-/* ---- OUT.part: rows as they come, so that a killed job goes on ---- */
+/* ---- OUT.part: rows as they come, so that a killed job goes on ----
+ * While a job runs OUT.part is the truth. An .h5 output grows beside it and is flushed every second, with `complete` 0, for those who look in
+ * while it runs; it is never read back. A job that goes on makes it anew from OUT.part (aside, renamed), so that it does not matter where
+ * in it the killed one was writing. .npy and .safetensors are written from OUT.part at the end. OUT.part goes when OUT is whole. */
 typedef struct part part;
 typedef struct part_row { int64_t item; int32_t clip, line; double start, end; int64_t label; const char *path, *reason; const float *data; } part_row; /* reason: a failure, no data */
 int part_open(part **out, const char *path, const char *settings /* JSON */, int64_t floats, jepa_err *err); /* existing: settings compared, the difference named */
@@ -103,18 +108,50 @@ int64_t part_items(const part *p);            /* items that are whole in it */
 int64_t part_rows(const part *p); int64_t part_failures(const part *p);
 int part_add(part *p, const part_row *r, jepa_err *err);
 int part_item_done(part *p, int64_t item, jepa_err *err);
-int part_each(part *p, int (*fn)(void *ctx, const part_row *r), void *ctx, jepa_err *err); /* all whole items' rows and failures, in order */
+int part_each(part *p, int (*fn)(void *ctx, const part_row *r, jepa_err *err), void *ctx, jepa_err *err); /* all whole items' rows and failures, in order */
 void part_close(part **p);                    /* keeps the file */
 int part_remove(part **p);                    /* closes and deletes it */
 
+/* ---- outputs ---- */
 typedef struct emb_meta { /* what every output says of itself */
     const char *model, *sha256, *precision, *pool, *version, *settings, *transform, *device;
     int frames; int64_t grid[3], per_row, dim; dtype store; int layered /* per_row kept as a dimension */;
+    int gzip;              /* .h5: 1 … 9, rows are compressed; 0: not */
 } emb_meta;
-int emb_write(const char *path, const emb_meta *m, part *p, jepa_err *err); /* by ending; aside, synced, renamed */
-int emb_write_h5(const char *path, const emb_meta *m, part *p, jepa_err *err);
-/* 1: path holds a complete output with these settings; 0: not there; JEPA_E_USE: other settings, the difference named. */
+/* Where rows come from: OUT.part, or the outputs that are merged. each gives rows in their order, and failures in theirs. */
+typedef int row_fn(void *ctx, const part_row *r, jepa_err *err);
+typedef struct emb_source {
+    void *ctx;
+    int64_t rows, failures;
+    int (*each)(void *src, int only_failures, row_fn *fn, void *ctx, jepa_err *err);
+} emb_source;
+emb_source part_source(part *p);
+int emb_write(const char *path, const emb_meta *m, const emb_source *s, jepa_err *err); /* by ending; aside, synced, renamed; a row at a time */
+int emb_ending(const char *path);             /* EMB_H5 …; EMB_NONE: no output's ending */
+enum { EMB_NONE, EMB_H5, EMB_NPY, EMB_SAFETENSORS };
+/* 1: path holds a complete output with these settings; 0: not there, or unfinished and OUT.part is there to go on from; JEPA_E_USE: another
+ * file, or other settings, the difference named. */
 int emb_check(const char *path, const char *settings, jepa_err *err);
-int emb_check_h5(const char *path, char **settings, jepa_err *err); /* settings attribute, mem_free */
 int settings_differ(const char *a, const char *b, char *what, size_t size); /* JSON objects: first key that differs */
+
+/* An .h5 that grows: made aside and renamed with its attributes and no rows yet; complete is 0 until emb_h5_finish. */
+typedef struct emb_h5 emb_h5;
+int emb_h5_open(emb_h5 **out, const char *path, const emb_meta *m, const emb_source *first /* its rows are in before it is renamed; or NULL */,
+                int64_t rows /* about so many will come: size of chunks; 0: not known */, jepa_err *err);
+int emb_h5_add(emb_h5 *h, const part_row *r, jepa_err *err);
+int emb_h5_flush(emb_h5 *h, jepa_err *err);
+int emb_h5_write(const char *path, const emb_meta *m, const emb_source *s, jepa_err *err); /* at once: aside, complete, synced, renamed */
+int emb_h5_finish(emb_h5 **h, jepa_err *err); /* complete = 1, synced, closed */
+void emb_h5_close(emb_h5 **h);                /* as it is */
+
+/* Outputs (.h5, .safetensors) of the same settings but for their shard → one, rows in the order of the whole job's items; a row at a time.
+ * JEPA_E_USE: other settings (the difference named), an item twice, a shard missing (allow_missing: said through line). */
+typedef struct merge_job {
+    const char *out;
+    const char *const *in; int n;
+    int allow_missing, gzip;
+    void (*line)(void *ctx, const char *text); void *ctx;
+    int64_t rows, failures, per_row, dim, missing; /* out; missing: items of the whole job that no input has */
+} merge_job;
+int merge_run(merge_job *m, jepa_err *err);
 #endif

@@ -5,16 +5,33 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { FLUSH_SECONDS = 1 };
 
 typedef struct run_of { /* a job under way */
     embed_job *j;
     part *pt;
+    emb_h5 *h5;                    /* .h5: grows in step; else NULL */
+    double flushed;                /* when others could last see new rows */
     clip_pipe *pipe;
     encoders *e;
     const int *item;
     int64_t n, skip, total, clips; /* to do; done before; of this shard; clips so far */
     int64_t written;               /* items of n that are whole in the file */
 } run_of;
+
+static double now(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static int write_row(run_of *r, const part_row *row, jepa_err *err) {
+    int rc = part_add(r->pt, row, err);
+    return rc < 0 || !r->h5 ? rc : emb_h5_add(r->h5, row, err);
+}
 
 static int write_one(run_of *r, work *w, jepa_err *err) {
     embed_job *j = r->j;
@@ -27,13 +44,13 @@ static int write_one(run_of *r, work *w, jepa_err *err) {
     }
     for (int i = 0; i < w->n; i++) {
         w->row[i].data = w->rows + (size_t)i * row;
-        if ((rc = part_add(r->pt, &w->row[i], err)) < 0) return rc;
+        if ((rc = write_row(r, &w->row[i], err)) < 0) return rc;
     }
     r->clips += w->n;
     if (w->end == S_FREE) return 0;
     if (w->end == S_FAILED) {
         const part_row bad = {.item = r->item[w->at], .line = it->line, .label = it->label, .path = it->path, .reason = w->reason};
-        if ((rc = part_add(r->pt, &bad, err)) < 0) return rc;
+        if ((rc = write_row(r, &bad, err)) < 0) return rc;
         if (j->failed) j->failed(j->ctx, it->path, it->line, w->reason);
     } else if (w->reason[0] && j->line) {
         char text[1400];
@@ -42,6 +59,10 @@ static int write_one(run_of *r, work *w, jepa_err *err) {
     }
     if ((rc = part_item_done(r->pt, r->item[w->at], err)) < 0) return rc;
     r->written++;
+    if (r->h5 && now() - r->flushed >= FLUSH_SECONDS) {
+        if ((rc = emb_h5_flush(r->h5, err)) < 0) return rc;
+        r->flushed = now();
+    }
     if (j->progress) j->progress(j->ctx, r->skip + r->written, r->total, r->clips);
     return 0;
 }
@@ -151,13 +172,14 @@ int embed_run(embed_job *j, jepa_err *err) {
         rc = err_set(err, JEPA_E_MEMORY, "no memory for %d inputs", j->inputs->n);
         goto done;
     }
+    if (snprintf(part_path, sizeof part_path, "%s.part", j->out) >= (int)sizeof part_path) {
+        rc = err_set(err, JEPA_E_USE, "output name too long");
+        goto done;
+    }
     if ((rc = emb_check(j->out, settings, err)) != 0) {
         j->complete_already = rc == 1;
         rc = rc == 1 ? 0 : rc;
-        goto done;
-    }
-    if (snprintf(part_path, sizeof part_path, "%s.part", j->out) >= (int)sizeof part_path) {
-        rc = err_set(err, JEPA_E_USE, "output name too long");
+        if (j->complete_already && access(part_path, F_OK) == 0 && part_open(&pt, part_path, settings, floats, NULL) == 0) part_remove(&pt); /* killed just before it went */
         goto done;
     }
     if ((rc = part_open(&pt, part_path, settings, floats, err)) < 0) goto done;
@@ -170,7 +192,13 @@ int embed_run(embed_job *j, jepa_err *err) {
         snprintf(text, sizeof text, "going on after %lld of %lld items (%s)", (long long)skip, (long long)total, part_path);
         j->line(j->ctx, text);
     }
-    r.pt = pt, r.item = todo, r.n = n, r.skip = skip, r.total = total;
+    static const char *const pools[] = {"mean", "none", "time", "space"};
+    const emb_meta m = {.model = ck_path(j->m->c), .sha256 = sha, .precision = "f32", .pool = pools[p->pool], .version = JEPA_VERSION, .settings = settings,
+                        .transform = j->m->transform, .device = j->m->device, .frames = p->frames, .grid = {p->grid[0], p->grid[1], p->grid[2]},
+                        .per_row = p->per_row, .dim = p->dim, .store = j->store, .layered = p->pool != JEPA_POOL_MEAN, .gzip = j->gzip};
+    emb_source before = part_source(pt);
+    if (emb_ending(j->out) == EMB_H5 && (rc = emb_h5_open(&r.h5, j->out, &m, &before, p->every > 0 ? 0 : total * p->clips, err)) < 0) goto done;
+    r.pt = pt, r.item = todo, r.n = n, r.skip = skip, r.total = total, r.flushed = now();
     if (n > 0) {
         if ((rc = encoders_open(&r.e, j, err)) < 0 || (rc = clip_pipe_open(&r.pipe, j, todo, n, err)) < 0) goto done;
         for (int64_t i = 0; i < n; i++) {
@@ -183,19 +211,19 @@ int embed_run(embed_job *j, jepa_err *err) {
         if ((rc = drain(&r, 0, 1, err)) < 0) goto done;
     }
     j->rows = part_rows(pt), j->failures = part_failures(pt);
-    if (!j->rows) {
+    if (!j->rows && j->shards == 1) { /* a shard's failures are for the merge to list */
         rc = err_set(err, JEPA_E_IO, "none of %lld inputs could be embedded; nothing was written", (long long)total);
+        if (r.h5) emb_h5_close(&r.h5), unlink(j->out);
         part_remove(&pt);
         goto done;
     }
-    static const char *const pools[] = {"mean", "none", "time", "space"};
-    const emb_meta m = {.model = ck_path(j->m->c), .sha256 = sha, .precision = "f32", .pool = pools[p->pool], .version = JEPA_VERSION, .settings = settings,
-                        .transform = j->m->transform, .device = j->m->device, .frames = p->frames, .grid = {p->grid[0], p->grid[1], p->grid[2]},
-                        .per_row = p->per_row, .dim = p->dim, .store = j->store, .layered = p->pool != JEPA_POOL_MEAN};
-    if ((rc = emb_write(j->out, &m, pt, err)) == 0) part_remove(&pt);
+    const emb_source all = part_source(pt);
+    rc = r.h5 ? emb_h5_finish(&r.h5, err) : emb_write(j->out, &m, &all, err);
+    if (rc == 0) part_remove(&pt);
 done:
     clip_pipe_close(&r.pipe);
     encoders_close(&r.e);
+    emb_h5_close(&r.h5); /* as far as it came, with complete 0 */
     part_close(&pt);
     mem_free(todo), mem_free(settings);
     return rc;

@@ -58,7 +58,8 @@ static void shape_of(const embed_job *j, int *sessions, int *threads) {
     int n = all < MOST_ENCODERS ? all : MOST_ENCODERS;
     if (j->plan->every <= 0 && (double)j->inputs->n * j->plan->clips < 2.0 * n) n = 1; /* a clip or two: all cores for each */
     while (n > 1 && each * n > memory / 4) n--;
-    *sessions = n, *threads = all / n;
+    if (j->encoders > 0) n = j->encoders < MOST_ENCODERS ? j->encoders : MOST_ENCODERS;
+    *sessions = n, *threads = all / n > 0 ? all / n : 1;
 }
 
 void encoders_close(encoders **ap) {

@@ -243,19 +243,23 @@ int part_item_done(part *p, int64_t number, jepa_err *err) {
     return rc;
 }
 
-int part_each(part *p, int (*fn)(void *ctx, const part_row *r), void *ctx, jepa_err *err) {
+static int each(void *src, int only_failures, row_fn *fn, void *ctx, jepa_err *err) {
+    part *p = src;
     head h;
     part_row r;
     int rc = 0;
     for (uint64_t at = p->first; at < p->end; at += sizeof h + h.size) {
+        if (only_failures && p->end - at >= sizeof h && pread(p->fd, &h, sizeof h, (off_t)at) == (ssize_t)sizeof h && h.kind == K_ROW && h.size <= p->end - at - sizeof h) continue;
         if ((rc = record(p, at, p->end, &h, err)) < 0) return rc;
         if (rc == 0) return err_set_at(err, JEPA_E_IO, p->path, (int64_t)at, "%s: cannot be read back at byte %llu", p->path, (unsigned long long)at);
         if (h.kind != K_ROW && h.kind != K_FAILED) continue;
         if (row_of(p, &h, &r) < 0) return err_set_at(err, JEPA_E_IO, p->path, (int64_t)at, "%s: a damaged record at byte %llu", p->path, (unsigned long long)at);
-        if ((rc = fn(ctx, &r)) < 0) return rc;
+        if ((!only_failures || r.reason) && (rc = fn(ctx, &r, err)) < 0) return rc;
     }
     return 0;
 }
+int part_each(part *p, row_fn *fn, void *ctx, jepa_err *err) { return each(p, 0, fn, ctx, err); }
+emb_source part_source(part *p) { return (emb_source){.ctx = p, .rows = p->rows, .failures = p->failures, .each = each}; }
 
 void part_close(part **pp) {
     part *p = *pp;

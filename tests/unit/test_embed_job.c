@@ -46,7 +46,7 @@ static int job(int decoders, int batch, int clips, int most_asks, jepa_err *err,
     o.clips = clips;
     int rc = plan_make(model, &o, &p, err);
     if (rc < 0) return rc;
-    *j = (embed_job){.m = model, .plan = &p, .inputs = &inputs, .out = out, .store = T_F32, .batch = batch, .threads = decoders, .shards = 1, .stop = stop,
+    *j = (embed_job){.m = model, .plan = &p, .inputs = &inputs, .out = out, .store = T_F32, .batch = batch, .threads = decoders, .shards = 1, .stop = stop, .encoders = 1 + decoders % 4,
                      .failed = on_failure};
     stop_after = most_asks, asked = 0, n_failed = 0;
     return embed_run(j, err);
@@ -165,9 +165,10 @@ static void failures_anywhere(void **state) {
             if (rc < 0) fail_msg("after a failure at point %d: %s", at, err.text);
             if (j.failures > 2) continue; /* a clip failed before the job did, and is on record */
         }
-        char *b = bytes(&n);
-        assert_int_equal(n, size);
-        assert_memory_equal(b, whole, n);
+        char *b = bytes(&n); /* the header lists failures, and the broken picture's reason may have been lack of memory: the rows are compared */
+        const size_t rows = size - 8 - (size_t)*(uint64_t *)(void *)whole;
+        assert_true(n > rows && n - 8 - (size_t)*(uint64_t *)(void *)b == rows);
+        assert_memory_equal(b + n - rows, whole + size - rows, rows);
         mem_free(b);
     }
     assert_true(errors > 3);

@@ -65,7 +65,7 @@ static void put(const unsigned char *b, size_t n) {
 }
 
 typedef struct seen { int n, rows, failures; int64_t last; } seen;
-static int see(void *ctx, const part_row *r) {
+static int see(void *ctx, const part_row *r, jepa_err *err) {
     seen *s = ctx;
     s->n++;
     assert_true(r->item >= s->last && r->item < ITEMS);
