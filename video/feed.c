@@ -235,12 +235,9 @@ static int copy_list(feed *f, const items *l, jepa_err *err) {
     f->list.cap = l->n;
     for (; f->list.n < l->n; f->list.n++) {
         item *to = &f->list.at[f->list.n];
-        size_t n = strlen(l->at[f->list.n].path) + 1;
-        *to = l->at[f->list.n];
+        int rc = item_copy(to, &l->at[f->list.n], err);
+        if (rc < 0) return rc;
         to->list = -1;
-        to->path = mem_alloc(n, 1);
-        if (!to->path) return err_set(err, JEPA_E_MEMORY, "no memory for a list of %d items", l->n);
-        memcpy(to->path, l->at[f->list.n].path, n);
     }
     return 0;
 }

@@ -136,7 +136,7 @@ static int load(const feed *f, worker *w, int32_t which, int64_t step, int i, ui
     clip_cfg t;
     int rc, slow = 0, cut;
     *always = 1;
-    if ((rc = vid_open(&v, f->list.at[which].path, NULL, err)) < 0) return rc;
+    if ((rc = vid_open_item(&v, &f->list.at[which], NULL, err)) < 0) return rc;
     const vid_info *info = vid_get_info(v);
     cut = info->promised > info->frames;
     if ((rc = transform(f, step, i, info->height, info->width, &t, err)) < 0) goto done;

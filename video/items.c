@@ -2,11 +2,15 @@
  *
  * List lines: "PATH", "PATH LABEL", "PATH,LABEL" or "PATH::LABEL"; carriage returns stripped, blank lines and those that start with '#'
  * ignored. A path may hold spaces: the last field is the label when it is an integer and the path without it exists, or the whole line
- * does not. A relative path is tried beside the list, then in the working folder. */
-#include "video/video.h"
+ * does not. A relative path is tried beside the list, then in the working folder. Tar shards and HDF5 files become the items in them
+ * (items_tar.c, items_h5.c), wherever they are named. */
+#include "video/h5info.h"
+#include "video/items_in.h"
+#include "video/tar.h"
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,16 +28,22 @@ static char *copy(const char *s, size_t n) {
     return c;
 }
 
+static int ends_with(const char *s, const char *const *endings) {
+    const char *dot = strrchr(s, '.');
+    for (; dot && *endings; endings++)
+        if (!strcasecmp(dot + 1, *endings)) return 1;
+    return 0;
+}
+
 static int no_memory(jepa_err *err) { return err_set(err, JEPA_E_MEMORY, "no memory for the list of files"); }
 
-/* path is taken over, also on failure */
-static int append(items *l, char *path, int64_t label, int line, int list, jepa_err *err) {
-    if (!path) return no_memory(err);
+int items_append(items *l, item it, jepa_err *err) {
+    if (!it.path) return no_memory(err);
     if (l->n == l->cap) {
         int cap = l->cap ? l->cap * 2 : 64;
         item *more = l->n >= MOST_ITEMS ? NULL : mem_alloc((size_t)cap, sizeof *more);
         if (!more) {
-            mem_free(path);
+            mem_free(it.path);
             return l->n >= MOST_ITEMS ? err_set(err, JEPA_E_MEMORY, "more than %d files", MOST_ITEMS) : no_memory(err);
         }
         if (l->n) memcpy(more, l->at, (size_t)l->n * sizeof *more);
@@ -41,8 +51,52 @@ static int append(items *l, char *path, int64_t label, int line, int list, jepa_
         l->at = more;
         l->cap = cap;
     }
-    l->at[l->n++] = (item){.path = path, .label = label, .line = line, .list = list};
+    l->at[l->n++] = it;
     return 0;
+}
+
+int items_append_inner(items *l, const char *file, char between, const char *inner, item it, jepa_err *err) {
+    size_t n = strlen(file), m = strlen(inner);
+    it.path = n < UINT32_MAX ? mem_alloc(n + m + 2, 1) : NULL;
+    if (it.path) {
+        memcpy(it.path, file, n);
+        it.path[n] = between;
+        memcpy(it.path + n + 1, inner, m);
+    }
+    it.inner = (uint32_t)n + 1;
+    return items_append(l, it, err);
+}
+
+int items_append_bad(items *l, const char *path, const char *reason, item_from f, jepa_err *err) {
+    item it = {.label = f.label, .line = f.line, .list = f.list, .kind = ITEM_BAD};
+    size_t n = strlen(path), m = strlen(reason);
+    it.path = n < UINT32_MAX ? mem_alloc(n + m + 2, 1) : NULL;
+    if (it.path) {
+        memcpy(it.path, path, n);
+        memcpy(it.path + n + 1, reason, m);
+    }
+    it.inner = (uint32_t)n + 1;
+    return items_append(l, it, err);
+}
+
+int item_copy(item *to, const item *from, jepa_err *err) {
+    size_t n = strlen(from->path) + 1;
+    if (from->kind == ITEM_BAD) n += strlen(from->path + from->inner) + 1;
+    *to = *from;
+    to->path = copy(from->path, n);
+    return to->path ? 0 : no_memory(err);
+}
+
+/* A path as named: a container becomes what is in it. path is taken over. */
+static int append(items *l, char *path, int64_t label, int line, int list, jepa_err *err) {
+    item_from f = {label, line, list};
+    holds h = path && items_name_kind(path) == NAME_OTHER ? items_sniff(path) : HOLDS_NOTHING_SPECIAL;
+    if (h == HOLDS_NOTHING_SPECIAL) return items_append(l, (item){.path = path, .label = label, .line = line, .list = list}, err);
+    int rc = h == HOLDS_TAR  ? items_add_tar(l, path, f, 0, err)
+             : h == HOLDS_H5 ? items_add_h5(l, path, f, 0, err)
+                             : items_append_bad(l, path, "a compressed tar is not read in place; decompress it first", f, err);
+    mem_free(path);
+    return rc;
 }
 
 void items_free(items *l) {
@@ -63,8 +117,7 @@ static int exists(const char *path) {
 
 static int space(char c) { return c == ' ' || c == '\t' || c == '\v' || c == '\f' || c == '\r'; }
 
-/* s[0..n) as an integer of at most 18 digits */
-static int integer(const char *s, size_t n, int64_t *out) {
+int items_integer(const char *s, size_t n, int64_t *out) {
     size_t i = n && (*s == '-' || *s == '+');
     int64_t v = 0;
     if (i == n || n - i > 18) return 0;
@@ -121,13 +174,13 @@ static int parse_line(items *l, const char *s, size_t n, int line, int list, con
         if (s[i] != ':' || s[i - 1] != ':') continue;
         trim(&left, &left_n);
         trim(&right, &right_n);
-        if (!left_n || !integer(right, right_n, &label)) break;
+        if (!left_n || !items_integer(right, right_n, &label)) break;
         unquote(&left, &left_n);
         return append(l, resolve(folder, folder_n, left, left_n, &there), label, line, list, err);
     }
     size_t cut = n; /* behind the last white space or comma */
     while (cut && !space(s[cut - 1]) && s[cut - 1] != ',') cut--;
-    if (cut && integer(s + cut, n - cut, &label)) {
+    if (cut && items_integer(s + cut, n - cut, &label)) {
         const char *left = s;
         size_t left_n = cut;
         while (left_n && (space(s[left_n - 1]) || s[left_n - 1] == ',')) left_n--;
@@ -186,18 +239,38 @@ int items_parse(items *l, const char *text, size_t size, const char *list_path, 
 
 /* ---- folders ---- */
 
-static int ends_with(const char *s, const char *const *endings) {
-    const char *dot = strrchr(s, '.');
-    for (; dot && *endings; endings++)
-        if (!strcasecmp(dot + 1, *endings)) return 1;
-    return 0;
-}
-
 /* By name here, not by content: opening each file of a large tree would take minutes. Image formats that are not read are listed too,
  * so that they fail by name instead of vanishing. */
-static const char *const media[] = {"mp4", "m4v",  "mov", "mkv",  "webm", "avi",  "mpg",  "mpeg", "ts",  "mts",  "m2ts", "vob",
-                                    "flv", "wmv",  "asf", "3gp",  "ogv",  "ogg",  "jpg",  "jpeg", "jpe", "jfif", "png",  "bmp",
-                                    "gif", "webp", "tif", "tiff", "heic", "heif", "avif", "jxl",  "jp2", NULL};
+name_kind items_name_kind(const char *name) {
+    static const char *const videos[] = {"mp4", "m4v", "mov", "mkv", "webm", "avi", "mpg", "mpeg", "ts",  "mts",
+                                         "m2ts", "vob", "flv", "wmv", "asf", "3gp", "ogv", "ogg", NULL};
+    static const char *const images[] = {"jpg",  "jpeg", "jpe",  "jfif", "png",  "bmp", "gif", "webp",
+                                         "tif",  "tiff", "heic", "heif", "avif", "jxl", "jp2", NULL};
+    return ends_with(name, videos) ? NAME_VIDEO : ends_with(name, images) ? NAME_IMAGE : NAME_OTHER;
+}
+
+holds items_sniff(const char *path) {
+    static const char *const packed[] = {"gz", "tgz", "zst", "tzst", "xz", "txz", "bz2", "tbz2", "lz4", NULL};
+    static const char *const tar[] = {"tar", NULL};
+    uint8_t b[TAR_BLOCK];
+    struct stat st;
+    holds h = HOLDS_NOTHING_SPECIAL;
+    if (stat(path, &st) || !S_ISREG(st.st_mode)) return h; /* a pipe must not be read from here */
+    if (ends_with(path, packed) && strcasestr(path, ".t")) {
+        const char *name = strrchr(path, '/'), *dot = strrchr(path, '.');
+        if (strcasestr(name ? name : path, ".tar.") || dot[1] == 't' || dot[1] == 'T') return HOLDS_PACKED;
+    }
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) return h;
+    ssize_t n = pread(fd, b, sizeof b, 0);
+    close(fd);
+    if (n >= 8 && !memcmp(b, "\x89HDF\r\n\x1a\n", 8)) h = HOLDS_H5;
+    else if (n > 0 && (tar_looks_like(b, (size_t)n) || ends_with(path, tar))) h = HOLDS_TAR;
+    else if (h5_is(path)) h = HOLDS_H5;
+    return h;
+}
+
+static const char *const containers[] = {"tar", "h5", "hdf5", NULL}; /* in folders; named directly, content alone counts */
 
 typedef struct place { dev_t dev; ino_t ino; } place;
 typedef struct walk { items *l; place *seen; int n, cap; jepa_err *err; } walk;
@@ -239,8 +312,8 @@ static int enter(walk *w, const char *folder, int depth) {
             snprintf(path, size, slash ? "%s/%s" : "%s%s", folder, names[i]->d_name);
             if (stat(path, &st) == 0 && S_ISDIR(st.st_mode)) {
                 rc = enter(w, path, depth + 1);
-            } else if (ends_with(path, media) && (stat(path, &st) || S_ISREG(st.st_mode))) { /* a link to nowhere fails later, by name */
-                rc = append(w->l, path, -1, 0, -1, w->err);
+            } else if ((items_name_kind(path) || ends_with(path, containers)) && (stat(path, &st) || S_ISREG(st.st_mode))) {
+                rc = items_append(w->l, (item){.path = path, .label = -1, .list = -1}, w->err); /* a link to nowhere fails later, by name */
                 path = NULL;
             }
         }
@@ -251,6 +324,35 @@ static int enter(walk *w, const char *folder, int depth) {
     return rc;
 }
 
+/* Tars and HDF5 files found, replaced by what is in them; those without anything for us are other people's files, and left out. */
+static int open_containers(items *l, int before, jepa_err *err) {
+    items found = {0};
+    int rc = 0, n = l->n - before;
+    for (int i = before; i < l->n && n; i++) n -= !ends_with(l->at[i].path, containers);
+    if (!n) return 0;
+    found.n = l->n - before;
+    found.at = mem_alloc((size_t)found.n, sizeof *found.at);
+    if (!found.at) return no_memory(err);
+    memcpy(found.at, l->at + before, (size_t)found.n * sizeof *found.at);
+    l->n = before;
+    for (int i = 0; i < found.n; i++) {
+        item *it = &found.at[i];
+        const item_from f = {.label = -1, .list = -1};
+        holds h = !rc && items_name_kind(it->path) == NAME_OTHER ? items_sniff(it->path) : HOLDS_NOTHING_SPECIAL;
+        if (rc) continue;
+        if (h == HOLDS_TAR) {
+            rc = items_add_tar(l, it->path, f, 1, err);
+        } else if (h == HOLDS_H5) {
+            rc = items_add_h5(l, it->path, f, 1, err);
+        } else if (items_name_kind(it->path)) {
+            rc = items_append(l, *it, err);
+            it->path = NULL;
+        }
+    }
+    items_free(&found);
+    return rc;
+}
+
 static int compare(const void *a, const void *b) { return strcmp(((const item *)a)->path, ((const item *)b)->path); }
 
 static int add_folder(items *l, const char *folder, jepa_err *err) {
@@ -258,10 +360,11 @@ static int add_folder(items *l, const char *folder, jepa_err *err) {
     walk w = {.l = l, .err = err};
     int rc = enter(&w, folder, 0);
     mem_free(w.seen);
+    if (!rc && l->n > before) qsort(l->at + before, (size_t)(l->n - before), sizeof *l->at, compare);
+    if (!rc) rc = open_containers(l, before, err);
     if (!rc && l->n == before)
         rc = err_set_at(err, JEPA_E_INPUT, folder, -1, "%s: no file in this folder has a video's or image's ending (.mp4, .mkv, .jpg, …)",
                         folder);
-    if (!rc) qsort(l->at + before, (size_t)(l->n - before), sizeof *l->at, compare);
     return rc;
 }
 

@@ -37,14 +37,18 @@ static int looks_like_heif(const uint8_t *b, size_t n) {
     return 0;
 }
 
+static int head_of(const vid *v, int fd, uint8_t *b, int n, uint64_t at) {
+    return v->in == VID_IN_RANGE ? (int)vid_pread(v, b, (size_t)n, (int64_t)at) : (int)pread(fd, b, (size_t)n, (off_t)at);
+}
+
 /* 1: a moov box stands at the top level of this MP4 file. */
-static int has_moov(const char *path) {
-    int fd = open(path, O_RDONLY | O_CLOEXEC), found = 0;
-    if (fd < 0) return 0;
+static int has_moov(const vid *v) {
+    int fd = v->in == VID_IN_FILE ? open(v->path, O_RDONLY | O_CLOEXEC) : -1, found = 0;
+    if (v->in == VID_IN_FILE && fd < 0) return 0;
     uint8_t b[16];
     uint64_t at = 0;
     for (int boxes = 0; boxes < 100000 && !found; boxes++) {
-        ssize_t k = pread(fd, b, sizeof b, (off_t)at);
+        int k = head_of(v, fd, b, sizeof b, at);
         if (k < 8) break;
         uint64_t size = (uint64_t)b[0] << 24 | (uint64_t)b[1] << 16 | (uint64_t)b[2] << 8 | b[3], least = 8;
         if (size == 1 && k == 16) {
@@ -55,7 +59,7 @@ static int has_moov(const char *path) {
         if (size < least || size > (uint64_t)INT64_MAX - at) break; /* 0: to the end of the file */
         at += size;
     }
-    close(fd);
+    if (fd >= 0) close(fd);
     return found;
 }
 
@@ -114,7 +118,8 @@ static int find_streams(vid *v) {
 
 void vid_demux_close(vid *v) {
     avformat_close_input(&v->fmt);
-    avio_closep(&v->io);
+    if (v->in == VID_IN_RANGE) vid_range_close(v);
+    else avio_closep(&v->io);
     v->next = -1;
     v->have = 0;
 }
@@ -123,7 +128,9 @@ int vid_demux(vid *v, jepa_err *err) {
     AVDictionary *o = NULL;
     vid_demux_close(v);
     av_dict_set(&o, "protocol_whitelist", "file", 0);
-    int rc = fault_point("video.open") ? AVERROR(EIO) : avio_open2(&v->io, v->url, AVIO_FLAG_READ, NULL, &o);
+    int rc = fault_point("video.open")     ? AVERROR(EIO)
+             : v->in == VID_IN_RANGE ? vid_range_open(v)
+                                     : avio_open2(&v->io, v->url, AVIO_FLAG_READ, NULL, &o);
     av_dict_free(&o);
     if (rc < 0) return err_set_at(err, JEPA_E_INPUT, v->path, -1, "%s: cannot be opened (%s)", v->path, av_err2str(rc));
     if ((rc = probe(v, err)) < 0) return rc;
@@ -135,7 +142,7 @@ int vid_demux(vid *v, jepa_err *err) {
     rc = avformat_open_input(&v->fmt, "", v->format, &o); /* frees and nulls fmt when it fails */
     av_dict_free(&o);
     if (rc < 0) {
-        if (av_match_name("mov", v->format->name) && !has_moov(v->path))
+        if (av_match_name("mov", v->format->name) && !has_moov(v))
             return bad(v, err, "no index (moov atom missing): cut short, or never closed by what recorded it");
         return err_set_at(err, JEPA_E_INPUT, v->path, -1, "%s: damaged %s header (%s)", v->path, v->format->name, av_err2str(rc));
     }
@@ -201,7 +208,7 @@ static void describe(vid *v) {
 /* ---- opening ---- */
 
 static int open_image(vid *v, jepa_err *err) {
-    int rc = image_read(&v->still, v->path, v->opts.as_stored, err);
+    int rc = vid_open_still(v, err);
     if (rc < 0) return rc;
     v->info = (vid_info){.width = v->still.width, .height = v->still.height, .is_image = 1, .frames = 1, .promised = 1};
     put(v->info.codec, sizeof v->info.codec, "image");
@@ -212,9 +219,21 @@ static int open_image(vid *v, jepa_err *err) {
 }
 
 /* 1: an image (opened), 0: go on with FFmpeg. */
+static int look_at(vid *v, const uint8_t *b, int64_t n, jepa_err *err) {
+    if (n < 0) return err_set_at(err, JEPA_E_INPUT, v->path, -1, "%s: cannot be read", v->path);
+    if (looks_like_heif(b, (size_t)n)) return bad(v, err, "format not read: HEIF or AVIF still image (convert it to PNG or JPEG)");
+    if (!looks_like_image(b, (size_t)n)) return 0;
+    int rc = open_image(v, err);
+    return rc < 0 ? rc : 1;
+}
+
 static int look(vid *v, jepa_err *err) {
     struct stat st;
     uint8_t b[32];
+    if (v->in == VID_IN_RANGE) {
+        if (!v->length) return bad(v, err, "empty file");
+        return look_at(v, b, vid_pread(v, b, sizeof b, 0), err);
+    }
     if (stat(v->path, &st)) {
         if (errno == ENOENT || errno == ENOTDIR) return bad(v, err, "not found");
         return err_set_at(err, JEPA_E_INPUT, v->path, -1, "%s: cannot be opened (%s)", v->path, strerror(errno));
@@ -225,19 +244,16 @@ static int look(vid *v, jepa_err *err) {
     if (fd < 0) return err_set_at(err, JEPA_E_INPUT, v->path, -1, "%s: cannot be opened (%s)", v->path, strerror(errno));
     ssize_t n = pread(fd, b, sizeof b, 0);
     close(fd);
-    if (n < 0) return err_set_at(err, JEPA_E_INPUT, v->path, -1, "%s: cannot be read", v->path);
-    if (looks_like_heif(b, (size_t)n)) return bad(v, err, "format not read: HEIF or AVIF still image (convert it to PNG or JPEG)");
-    if (!looks_like_image(b, (size_t)n)) return 0;
-    int rc = open_image(v, err);
-    return rc < 0 ? rc : 1;
+    return look_at(v, b, n, err);
 }
 
-int vid_open(vid **out, const char *path, const vid_opts *opts, jepa_err *err) {
+int vid_new(vid **out, const char *path, const vid_opts *opts, jepa_err *err) {
     *out = NULL;
     if (!path || !*path) return err_set(err, JEPA_E_USE, "no file name");
     vid *v = mem_alloc(1, sizeof *v);
     size_t n = strlen(path) + 1;
     if (v) {
+        v->fd = -1;
         v->path = mem_alloc(n, 1);
         v->url = mem_alloc(n + 5, 1);
     }
@@ -249,17 +265,26 @@ int vid_open(vid **out, const char *path, const vid_opts *opts, jepa_err *err) {
     snprintf(v->url, n + 5, "file:%s", path); /* whatever the name looks like, it is a file */
     if (opts) v->opts = *opts;
     v->next = v->from = v->shown = -1;
-    int rc = look(v, err);
-    if (rc == 0) {
-        if ((rc = vid_demux(v, err)) < 0 || (rc = make_decoder(v, err)) < 0 || (rc = vid_convert_open(v, err)) < 0) goto fail;
-        if ((rc = vid_index(v, err)) < 0) goto fail;
-        describe(v);
-    }
-    if (rc < 0) goto fail;
     *out = v;
     return 0;
-fail:
-    vid_close(&v);
+}
+
+int vid_open_bytes(vid *v, jepa_err *err) {
+    int rc = look(v, err);
+    if (rc != 0) return rc < 0 ? rc : 0;
+    if ((rc = vid_demux(v, err)) < 0 || (rc = make_decoder(v, err)) < 0 || (rc = vid_convert_open(v, err)) < 0) return rc;
+    if ((rc = vid_index(v, err)) < 0) return rc;
+    describe(v);
+    return 0;
+}
+
+int vid_open(vid **out, const char *path, const vid_opts *opts, jepa_err *err) {
+    vid *v = NULL;
+    *out = NULL;
+    int rc = vid_new(&v, path, opts, err);
+    if (rc == 0) rc = vid_open_bytes(v, err);
+    if (rc < 0) vid_close(&v);
+    *out = v;
     return rc;
 }
 
@@ -271,6 +296,8 @@ void vid_close(vid **pv) {
     av_packet_free(&v->pkt);
     av_frame_free(&v->frame);
     vid_convert_close(v);
+    h5_frames_close(&v->set);
+    if (v->fd >= 0) close(v->fd);
     mem_free(v->packet);
     mem_free(v->order);
     mem_free(v->time);

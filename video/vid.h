@@ -4,6 +4,7 @@
  * picture that comes out tells which packet it is, whatever the container's times are. order[] lists ordinals in display order. */
 #ifndef JEPA_VID_H
 #define JEPA_VID_H
+#include "video/h5_frames.h"
 #include "video/video.h"
 
 #include <libavcodec/avcodec.h>
@@ -29,8 +30,14 @@ typedef struct vid_packet {
     uint8_t key, hidden;    /* hidden: outside the edit list, or the codec says that it is not for showing */
 } vid_packet;
 
+typedef enum { VID_IN_FILE, VID_IN_RANGE /* fd, base, length: a member of a tar */, VID_IN_H5 } vid_in;
+
 struct vid {
     char *path, *url;
+    vid_in in;
+    int fd;                 /* -1, but for a range */
+    int64_t base, length, at;
+    h5_frames *set;
     vid_opts opts;
     vid_info info;
     image still;            /* where info.is_image */
@@ -72,6 +79,12 @@ struct vid {
     size_t stride;
 };
 
+int vid_new(vid **out, const char *path, const vid_opts *opts, jepa_err *err);
+int vid_open_bytes(vid *v, jepa_err *err); /* the file, or the range, as image or video */
+int vid_open_still(vid *v, jepa_err *err);
+int64_t vid_pread(const vid *v, void *to, size_t n, int64_t at); /* of the range */
+int vid_range_open(vid *v);             /* v->io over the range; AVERROR */
+void vid_range_close(vid *v);
 int vid_demux(vid *v, jepa_err *err);   /* opens file, demuxer; finds the stream. Also for starting over */
 void vid_demux_close(vid *v);
 int vid_start_decoder(vid *v, jepa_err *err);

@@ -213,6 +213,10 @@ static int read_sorted(vid *v, const want *w, int n, uint8_t *rgb, double *secon
             memcpy(to, rgb + size * (size_t)w[i - 1].place, size);
         } else if (v->info.is_image) {
             memcpy(to, v->still.rgb, size);
+        } else if (v->set) {
+            int rc = h5_frames_read(v->set, w[i].index, to, err);
+            if (rc) return rc;
+            v->decoded++;
         } else {
             int rc = show(v, (int)w[i].index, err);
             if (rc == 0) rc = vid_convert(v, v->frame, to, err);
@@ -257,6 +261,7 @@ int vid_read(vid *v, const int64_t *index, int n, uint8_t *rgb, double *seconds,
 double vid_time_of(vid *v, int64_t frame) {
     if (v->info.is_image || frame <= 0 || v->frames < 1) return 0;
     if (frame >= v->frames) frame = v->frames - 1;
+    if (v->set) return (double)frame / v->info.fps;
     return ((double)v->time[frame] - (double)v->time[0]) * av_q2d(v->time_base);
 }
 

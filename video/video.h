@@ -92,12 +92,27 @@ int image_read(image *out, const char *path, int as_stored, jepa_err *err); /* b
 int image_write_png(const char *path, const uint8_t *rgb, int width, int height, jepa_err *err); /* aside, renamed */
 
 /* ---- lists and folders ---- */
-typedef struct item { char *path; int64_t label; int line; int list; } item; /* label -1: none; line 0: not from a list; list: index into list_paths */
-typedef struct items { item *at; int n, cap; char **list_paths; int n_lists; } items;
-/* A video, image, folder (searched, sorted by bytes), list (.txt, .csv, "-" for stdin): appended. A missing file named directly is still an item (it fails later, with its reason). */
+typedef enum { ITEM_FILE, ITEM_TAR /* a member of a tar */, ITEM_H5 /* a data set of an HDF5 file */, ITEM_BAD /* fails when opened */ } item_kind;
+typedef struct item {
+    char *path;               /* its name: "clip.mp4", "shard.tar/key.mp4", "demo.hdf5:/data/demo_0/obs/agentview" */
+    int64_t label; int line; int list; /* label -1: none; line 0: not from a list; list: index into list_paths */
+    item_kind kind;
+    uint32_t inner;           /* ITEM_TAR, ITEM_H5: path + inner is the name inside, what stands before it, less a byte, the file. ITEM_BAD: the reason */
+    int64_t offset, size;     /* ITEM_TAR: its bytes in the file */
+} item;
+typedef struct items {
+    item *at; int n, cap; char **list_paths; int n_lists;
+    int64_t ignored;          /* members of tars and data sets of HDF5 files that are no item: labels apart, nothing we read */
+} items;
+/* A video, image, folder (searched, sorted by bytes), list (.txt, .csv, "-" for stdin), tar (WebDataset: a video, or an image, per key; label
+ * from .cls or .json "label"), HDF5 file (one item per uint8 [T,H,W,3] data set; numbers in names in their order): appended. Lists and folders
+ * may name tars and HDF5 files. A missing file named directly is still an item (it fails later, with its reason), and so is what is damaged. */
 int items_add(items *list, const char *input, jepa_err *err);
 int items_parse(items *list, const char *text, size_t size, const char *list_path, jepa_err *err);
 void items_free(items *list);
+int item_copy(item *to, const item *from, jepa_err *err); /* with a path of its own: mem_free(to->path) */
+/* vid_open for an item of any kind. Frames of an HDF5 file: fps is its attribute `fps`, or that of a group above, or 10. */
+int vid_open_item(vid **out, const item *it, const vid_opts *opts, jepa_err *err);
 
 /* ---- writing small videos (our own libav* writer) ---- */
 typedef struct vid_writer vid_writer;
