@@ -11,7 +11,10 @@ static const char usage[] =
     "  jepa embed -m HF_FOLDER --clips 4 -o out.npy clip.mp4 photos/\n\n"
     "INPUT: a video, an image, a folder (searched, sorted), a list (.txt, .csv), - for a list on standard input, or a .safetensors with\n"
     "pixel_values [B,T,3,H,W] float32, used as it is. Rows come in the order of the inputs. Files that cannot be read are named and listed in\n"
-    "the output; the others are done (exit code 1). A stopped job goes on with the same command.\n";
+    "the output; the others are done (exit code 1). A stopped job goes on with the same command.\n\n"
+    "--every S: clip k begins at k*S seconds; the last is the last whole one: a clip of which frames lie behind the video's end is left out\n"
+    "(a video shorter than one clip gives one, its last frame repeated).\n"
+    "mpirun -n 16 / srun -n 16 jepa embed …: each rank does its share (--shard RANK/SIZE) and writes OUT.RANK-of-SIZE; `jepa merge` joins them.\n";
 
 typedef struct failure { char *path, *reason; int line; } failure;
 typedef struct job_view { cli *c; failure *f; int n, cap; double started; int64_t first; } job_view;
@@ -133,23 +136,47 @@ done:
     return rc;
 }
 
+/* Where the program was started by mpirun or srun, without linking either. 1: there are several ranks. */
+static int rank_of(int *rank, int *ranks, const char **who) {
+    static const struct { const char *rank, *ranks; } env[] = {{"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"}, {"PMI_RANK", "PMI_SIZE"}, {"SLURM_PROCID", "SLURM_NTASKS"}};
+    for (size_t i = 0; i < sizeof env / sizeof *env; i++) {
+        const char *r = getenv(env[i].rank), *n = getenv(env[i].ranks);
+        char *r_end, *n_end;
+        if (!r || !n || !*r || !*n) continue;
+        const long rv = strtol(r, &r_end, 10), nv = strtol(n, &n_end, 10);
+        if (*r_end || *n_end || rv < 0 || nv < 2 || rv >= nv || nv > 1 << 20) continue; /* srun's variables stand in a batch script's own shell too: 1 task */
+        *rank = (int)rv, *ranks = (int)nv, *who = env[i].rank;
+        return 1;
+    }
+    return 0;
+}
+/* "all.h5" → "all.0003-of-0016.h5" */
+static int name_of_rank(char *to, size_t size, const char *out, int rank, int ranks) {
+    const char *slash = strrchr(out, '/'), *dot = strrchr(slash ? slash : out, '.');
+    const int stem = dot ? (int)(dot - out) : (int)strlen(out);
+    return snprintf(to, size, "%.*s.%04d-of-%04d%s", stem, out, rank, ranks, dot ? dot : "") < (int)size;
+}
+
 int cmd_embed(cli *c, int argc, char **argv) {
     jepa_err err = {0};
+    enum { N_OWN = 7 };
     model_args a;
     text_list rest = {0};
-    const char *out = "embeddings.h5", *shard = "0/1", *type = "f32";
-    int batch = 1, decoders = 2;
+    const char *out = "embeddings.h5", *shard = NULL, *type = "f32", *who = NULL;
+    char of_rank[1024];
+    int batch = 1, decoders = 2, gzip = 0;
     model_args_defaults(&a);
-    opt table[N_SAMPLING + N_MODEL + 6] = {
+    opt table[N_SAMPLING + N_MODEL + N_OWN] = {
         {"--out", "OUT", ".h5 (default embeddings.h5), .npy or .safetensors", O_TEXT, &out, 0, 0, "-o"},
         {"--pool", "P", "mean (default), none, time, space", O_TEXT, &a.pool, 0, 0, NULL},
         {"--batch", "N", "clips computed together; default 1", O_INT, &batch, 1, 4096, NULL},
-        {"--shard", "I/N", "only the inputs I, I+N, I+2N, …", O_TEXT, &shard, 0, 0, NULL},
+        {"--shard", "I/N", "only the inputs I, I+N, I+2N, …; default: as mpirun or srun say", O_TEXT, &shard, 0, 0, NULL},
         {"--out-type", "T", "f32 (default) or f16", O_TEXT, &type, 0, 0, NULL},
+        {"--gzip", "N", ".h5: rows compressed, 1 (fast) to 9; default: not", O_INT, &gzip, 1, 9, NULL},
         {"--decoders", "N", "decoding threads; default 2", O_INT, &decoders, 1, 64, NULL},
     };
-    sampling_options(table + 6, &a);
-    model_options(table + 6 + N_SAMPLING, &a);
+    sampling_options(table + N_OWN, &a);
+    model_options(table + N_OWN + N_SAMPLING, &a);
     jepa *m = NULL;
     clip_plan p;
     items in = {0};
@@ -165,8 +192,21 @@ int cmd_embed(cli *c, int argc, char **argv) {
         goto done;
     }
     int end = 0;
-    if (sscanf(shard, "%d/%d%n", &j.shard, &j.shards, &end) != 2 || shard[end] || j.shards < 1 || j.shard < 0 || j.shard >= j.shards || (strcmp(type, "f32") && strcmp(type, "f16"))) {
+    j.shards = 1;
+    if ((shard && (sscanf(shard, "%d/%d%n", &j.shard, &j.shards, &end) != 2 || shard[end] || j.shards < 1 || j.shard < 0 || j.shard >= j.shards)) || (strcmp(type, "f32") && strcmp(type, "f16"))) {
         rc = err_set(&err, JEPA_E_USE, "--shard I/N with 0 <= I < N; --out-type f32 or f16");
+        goto done;
+    }
+    if (!shard && rank_of(&j.shard, &j.shards, &who)) {
+        if (!name_of_rank(of_rank, sizeof of_rank, out, j.shard, j.shards)) {
+            rc = err_set(&err, JEPA_E_USE, "output name too long");
+            goto done;
+        }
+        out = of_rank;
+        cli_line(c, "rank %d of %d (%s): %s", j.shard, j.shards, who, out);
+    }
+    if (gzip && emb_ending(out) != EMB_H5) {
+        rc = err_set(&err, JEPA_E_USE, "--gzip is for .h5 outputs");
         goto done;
     }
     if ((rc = model_args_open(c, &a, 0, &m, &p, &err)) < 0) goto done;
@@ -185,7 +225,7 @@ int cmd_embed(cli *c, int argc, char **argv) {
         }
         model_args_say(c, m, &p);
         v.started = cli_clock();
-        j.m = m, j.plan = &p, j.inputs = &in, j.out = out, j.batch = batch, j.threads = decoders, j.command = c->line;
+        j.m = m, j.plan = &p, j.inputs = &in, j.out = out, j.batch = batch, j.threads = decoders, j.command = c->line, j.gzip = gzip;
         j.stop = cli_stopped, j.progress = progress, j.failed = failed, j.line = say, j.ctx = &v;
         if ((rc = embed_run(&j, &err)) < 0) goto done;
     }

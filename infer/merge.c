@@ -121,26 +121,14 @@ int emb_in_failure(emb_in *in, int64_t k, part_row *r, jepa_err *err) {
 
 /* ---- settings: the same but for the shard ---- */
 
-/* text with its "shard" being `shard`; NULL: unreadable or no memory. mem_free (of a json_writer). */
+/* text with its "shard" being `shard`, else byte for byte; NULL: it has none, or no memory. mem_free. */
 static char *with_shard(const char *text, const char *shard) {
-    json *j = NULL;
-    json_writer w = {0};
-    if (json_parse(&j, text, strlen(text), "settings", NULL) < 0 || !json_is_object(j)) {
-        json_close(&j);
-        return NULL;
-    }
-    jw_open(&w, NULL, '{');
-    for (const json *v = json_first(j); v; v = json_next(v)) {
-        const char *key = json_key(v);
-        if (!strcmp(key, "shard")) jw_string(&w, key, shard);
-        else if (json_is_string(v)) jw_string(&w, key, json_string(v, ""));
-        else if (json_is_bool(v)) jw_bool(&w, key, json_bool(v, 0));
-        else jw_double(&w, key, json_number(v, 0));
-    }
-    jw_close(&w, '}');
-    json_close(&j);
-    if (w.failed) jw_free(&w);
-    return w.text;
+    static const char key[] = "\"shard\": \"";
+    const char *at = strstr(text, key), *end = at ? strchr(at + sizeof key - 1, '"') : NULL;
+    const size_t size = strlen(text) + strlen(shard) + 1;
+    char *out = end ? mem_alloc(size, 1) : NULL;
+    if (out) snprintf(out, size, "%.*s%s%s", (int)(at - text) + (int)sizeof key - 1, text, shard, end);
+    return out;
 }
 
 /* "3/16", "0,2/3" → their bits in have (of [shards], made when NULL: owner of each shard, -1 none). */
