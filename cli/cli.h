@@ -40,6 +40,7 @@ int cli_device(const cli *c, const char **name, jepa_err *err);                 
 
 int cmd_train(cli *c, int argc, char **argv);
 int cmd_embed(cli *c, int argc, char **argv);
+int cmd_merge(cli *c, int argc, char **argv);
 int cmd_frames(cli *c, int argc, char **argv);
 int cmd_info(cli *c, int argc, char **argv);
 int cmd_pca(cli *c, int argc, char **argv);

@@ -24,6 +24,7 @@ typedef struct command { const char *name; int (*run)(cli *, int, char **); cons
 static const command commands[] = {
     {"train", cmd_train, "pretrain on video files: CONFIG.yaml → a folder of checkpoints"},
     {"embed", cmd_embed, "embeddings of videos, images, lists, folders → .h5, .npy, .safetensors"},
+    {"merge", cmd_merge, "the outputs of a job's shards become one"},
     {"predict", cmd_predict, "what the predictor thinks is behind the mask, and how far off it is"},
     {"classify", cmd_classify, "what a released classifier sees in each video: classes with their probabilities"},
     {"probe", cmd_probe, "how much a linear classifier reads out of frozen features"},

@@ -67,7 +67,7 @@ static int decode_item(decoder *d, const item *it) {
     const vid_opts o = {.as_stored = p->as_stored};
     int rc, quit = 0, sent = 0;
     int still = 0;
-    if ((rc = vid_open(&v, it->path, &o, &e)) < 0 || (rc = clips_of(v, p, &l, &e)) < 0 || (rc = still = image_rows(d->pipe->j->m, p, vid_get_info(v), &e)) < 0) goto done;
+    if ((rc = vid_open_item(&v, it, &o, &e)) < 0 || (rc = clips_of(v, p, &l, &e)) < 0 || (rc = still = image_rows(d->pipe->j->m, p, vid_get_info(v), &e)) < 0) goto done;
     rc = 0;
     for (int k = 0; k < l.n; k++) {
         slot *s = claim(d);
