@@ -1,5 +1,6 @@
 /* h5info.c: see h5info.h. */
 #include "video/h5info.h"
+#include "video/h5.h"
 
 #include <errno.h>
 #include <hdf5.h>
@@ -74,12 +75,9 @@ static herr_t on_attribute(hid_t root, const char *name, const H5A_info_t *info,
 
 int h5_describe(const char *path, int (*fn)(void *, int, const char *, const char *), void *ctx, jepa_err *err) {
     walk w = {.fn = fn, .ctx = ctx};
-    H5E_auto2_t print;
-    void *print_ctx;
     if (access(path, R_OK)) return err_set_at(err, JEPA_E_IO, path, -1, "%s: %s", path, errno == ENOENT ? "not found" : strerror(errno));
     if (!h5_is(path)) return err_set_at(err, JEPA_E_INPUT, path, 0, "%s: is not HDF5", path);
-    H5Eget_auto2(H5E_DEFAULT, &print, &print_ctx);
-    H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
+    h5_lock(); /* fn is called under it: it must not come back here */
     hid_t fapl = H5Pcreate(H5P_FILE_ACCESS);
 #if H5_VERSION_GE(1, 10, 7)
     H5Pset_file_locking(fapl, 0, 1);
@@ -93,6 +91,6 @@ int h5_describe(const char *path, int (*fn)(void *, int, const char *, const cha
         rc = err_set_at(err, JEPA_E_INPUT, path, -1, "%s: damaged HDF5", path);
     if (f >= 0) H5Fclose(f);
     if (fapl >= 0) H5Pclose(fapl);
-    H5Eset_auto2(H5E_DEFAULT, print, print_ctx);
+    h5_unlock();
     return rc;
 }
