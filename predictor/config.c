@@ -15,6 +15,30 @@ void pred_cfg_defaults(pred_cfg *c, const enc_cfg *e) {
                     .positions = e->positions};
 }
 
+/* What only some of the family have. */
+static int check_variant(const pred_cfg *c, jepa_err *err) {
+    if (c->positions != POS_ROPE_TILED && c->positions != POS_ROPE_INTERLEAVED && c->positions != POS_SINCOS)
+        return err_set(err, JEPA_E_MODEL, "predictor: positions are of kind %d, which there is not", (int)c->positions);
+    if (c->levels < 0 || c->levels > 4) return err_set(err, JEPA_E_MODEL, "predictor: it reads %d levels; 1 to 4 there are", c->levels);
+    if (c->single_mask_token && c->num_mask_tokens != 1)
+        return err_set(err, JEPA_E_MODEL, "predictor: num_mask_tokens is %d with a single mask_token (I-JEPA)", c->num_mask_tokens);
+    if (c->interpolate_rope && (c->positions != POS_ROPE_INTERLEAVED || c->patch_size < 1 || c->patch_size > 256))
+        return err_set(err, JEPA_E_MODEL,
+                       "predictor: interpolate_rope goes with interleaved rotary positions and a patch_size within 1 to 256 (it is %d)",
+                       c->patch_size);
+    if (c->positions != POS_SINCOS) return 0;
+    const int64_t side = 1 << 14;
+    if (c->frames < 1 || c->frames > side || c->rows < 1 || c->rows > side || c->cols < 1 || c->cols > side ||
+        (int64_t)c->frames * c->rows > INT32_MAX / c->cols)
+        return err_set(err, JEPA_E_MODEL, "predictor: sin-cos positions for a grid of %d x %d x %d tokens cannot be", c->frames, c->rows,
+                       c->cols);
+    const int even = c->frames == 1 ? 4 : c->uniform_power ? 1 : 8;
+    if (c->predictor_embed_dim % even)
+        return err_set(err, JEPA_E_MODEL, "predictor: sin-cos positions %s need a predictor_embed_dim that is a multiple of %d, not %d",
+                       c->frames == 1 ? "of pictures" : "without uniform_power", even, c->predictor_embed_dim);
+    return 0;
+}
+
 int pred_cfg_check(const pred_cfg *c, jepa_err *err) {
     const struct {
         const char *name;
@@ -41,8 +65,5 @@ int pred_cfg_check(const pred_cfg *c, jepa_err *err) {
                        c->mlp_ratio, c->predictor_embed_dim);
     if (!(c->layer_norm_eps > 0 && c->layer_norm_eps < 1))
         return err_set(err, JEPA_E_MODEL, "predictor: layer_norm_eps %g is not between 0 and 1", c->layer_norm_eps);
-    if (c->positions != POS_ROPE_TILED)
-        return err_set(err, JEPA_E_MODEL, "predictor: only the rotary positions of V-JEPA 2 are built yet, not %s",
-                       c->positions == POS_ROPE_INTERLEAVED ? "the interleaved ones of V-JEPA 2.1" : "sin-cos (V-JEPA 1, I-JEPA)");
-    return 0;
+    return check_variant(c, err);
 }

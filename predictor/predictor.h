@@ -1,7 +1,8 @@
 /* predictor.h: the masked predictor: context tokens and positions in, predictions for target positions out.
  *
  * z [B,K,D] → predictor_embed → [B,K,P]; mask token at M target positions; attention over the union (K+M); predictor_norm;
- * predictor_proj of the target rows → [B,M,D_out]. Same block and positions as the encoder. */
+ * predictor_proj of the target rows → [B,M,D_out]. Same block and positions as the encoder. What differs inside the family is data in
+ * pred_cfg: positions, levels, the context's own projection, modality vectors, one mask token or several. */
 #ifndef JEPA_PREDICTOR_H
 #define JEPA_PREDICTOR_H
 #include "encoder/encoder.h"
@@ -16,7 +17,7 @@ typedef struct pred_cfg {
     int modality_embedding;        /* V-JEPA 2.1: its own "img_mod_embed", "video_mod_embed" [1,1,P] added to all its tokens */
     int interpolate_rope, patch_size; /* V-JEPA 2.1 as built for training: see enc_cfg */
     int single_mask_token;         /* I-JEPA: one token named "mask_token" */
-    int frames, rows, cols;        /* POS_SINCOS: grid of the table "predictor_pos_embed" [1,N,P] (PARAM_FIXED) */
+    int frames, rows, cols;        /* POS_SINCOS: grid of the table "predictor_pos_embed" [1,N,P] (PARAM_FIXED); frames 1: its 2-D form */
     int uniform_power, columns_first;
 } pred_cfg;
 void pred_cfg_defaults(pred_cfg *c, const enc_cfg *e); /* 384 × 12, 12 heads, out = embed_dim, 2 mask tokens */
@@ -29,10 +30,12 @@ int pred_open(pred **out, const pred_cfg *c, params *p, const char *prefix, jepa
 void pred_close(pred **e);
 const pred_cfg *pred_config(const pred *e);
 int pred_pack(pred *e, queue *q, jepa_err *err);
-int pred_init(const pred *e, queue *q, double sd, uint64_t seed, jepa_err *err); /* mask tokens zero */
+/* As published: truncated normal sd, zero biases, attn.proj and mlp.fc2 of block i divided by √(2i) (not for POS_SINCOS), mask tokens
+ * zero (I-JEPA's drawn), modality vectors N(0, 1e-6). */
+int pred_init(const pred *e, queue *q, double sd, uint64_t seed, jepa_err *err);
 
 typedef struct pred_shape {
-    int64_t batch, context, target;  /* the largest of each */
+    int64_t batch, context, target;  /* the largest of each; batch: items times target blocks */
     int64_t rows;                    /* the largest context + target; 0: their sum */
     int keep_for_backward; recompute level;
 } pred_shape;

@@ -275,8 +275,15 @@ static void wrong_calls_are_refused_with_numbers(void **s) {
     REFUSE_CFG(c.num_mask_tokens = 0, "num_mask_tokens is 0");
     REFUSE_CFG(c.mlp_ratio = INFINITY, "mlp_ratio");
     REFUSE_CFG(c.layer_norm_eps = NAN, "layer_norm_eps");
-    REFUSE_CFG(c.positions = POS_SINCOS, "sin-cos");
-    REFUSE_CFG(c.positions = POS_ROPE_INTERLEAVED, "V-JEPA 2.1");
+    REFUSE_CFG(c.positions = (pos_kind)7, "kind 7");
+    REFUSE_CFG(c.positions = POS_SINCOS, "a grid of 0 x 0 x 0");
+    REFUSE_CFG((c.positions = POS_SINCOS, c.frames = c.rows = c.cols = 1 << 14), "16384 x 16384 x 16384");
+    REFUSE_CFG((c.positions = POS_SINCOS, c.frames = c.rows = c.cols = 2, c.predictor_embed_dim = 20), "multiple of 8, not 20");
+    REFUSE_CFG((c.positions = POS_SINCOS, c.frames = 1, c.rows = c.cols = 2, c.predictor_embed_dim = 22), "multiple of 4, not 22");
+    REFUSE_CFG(c.interpolate_rope = 1, "interleaved");
+    REFUSE_CFG((c.interpolate_rope = 1, c.positions = POS_ROPE_INTERLEAVED), "patch_size within 1 to 256 (it is 0)");
+    REFUSE_CFG(c.levels = 5, "5 levels");
+    REFUSE_CFG(c.single_mask_token = 1, "num_mask_tokens is 3");
     close_model(&m);
     close_model(&other);
 }
