@@ -219,7 +219,8 @@ static void read_model(cfg_reader *r, train_cfg *c, int lengths) {
     cfg_bool(r, "model.uniform_power", "false", &c->enc.uniform_power);
     cfg_bool(r, "model.use_rope", "false", &rope); /* absent means sin-cos, as published */
     c->enc.positions = rope ? POS_ROPE_TILED : POS_SINCOS;
-    if (!r->rc && enc_cfg_check(&c->enc, &why)) cfg_fail(r, v, "model", "%s%s", why.text, rope ? "" : " (with model.use_rope: true)");
+    if (!r->rc && !rope) cfg_fail(r, v, "model", "sin-cos positions (V-JEPA, I-JEPA) are not trained from a file yet: model.use_rope: true");
+    if (!r->rc && enc_cfg_check(&c->enc, &why)) cfg_fail(r, v, "model", "%s", why.text);
 
     pred_cfg_defaults(&c->pred, &c->enc);
     cfg_int32(r, "model.pred_embed_dim", "384", 1, 1 << 14, &c->pred.predictor_embed_dim);

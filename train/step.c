@@ -1,7 +1,9 @@
 /* step.c: one training step: targets, context, prediction, loss, backward, AdamW, EMA.
  *
  * A step adds up the gradients of its mask groups; within a group each mask generator runs forward and backward by itself, so that one
- * set of activations serves all of them. Follows V-JEPA 2 (2506.09985); golden/train-step-vjepa2 is the truth it is held to. */
+ * set of activations serves all of them. Follows V-JEPA 2 (2506.09985), and as published V-JEPA (2404.08471: a mask token for each
+ * generator, gradients clipped) and I-JEPA (2301.08243: smooth L1, several target blocks from one context); the three sets
+ * golden/train-step-* are the truth it is held to. */
 #include "train/train.h"
 #include "compute/ops.h"
 
@@ -22,11 +24,12 @@ struct train {
     int64_t step;               /* steps taken */
 
     /* working memory, planned for one shape */
-    int64_t batch, frames, height, width, tokens;
+    int64_t batch, frames, height, width, tokens, blocks;
     enc_acts *enc_a, *tgt_a;
     pred_acts *pred_a;
     buf x, keep, all, h, z, dz, out, loss;
     int64_t seen_context;       /* rows of z that the last group left behind, for the monitor */
+    double *spread;             /* report_variance: [batch,D] of one group, sums over its generators; host memory */
 };
 
 params *train_params(train *t) { return &t->p; }
@@ -51,19 +54,28 @@ static void close_workspace(train *t) {
     pred_acts_close(&t->pred_a);
     buf *const b[] = {&t->x, &t->keep, &t->all, &t->h, &t->z, &t->dz, &t->out, &t->loss};
     for (size_t i = 0; i < sizeof b / sizeof *b; i++) buf_free(b[i]);
-    t->batch = t->frames = t->height = t->width = t->tokens = t->seen_context = 0;
+    mem_free(t->spread);
+    t->spread = NULL;
+    t->batch = t->frames = t->height = t->width = t->tokens = t->blocks = t->seen_context = 0;
 }
 
 static enc_shape context_shape(const train *t, int64_t batch, int64_t frames, int64_t height, int64_t width) {
     return (enc_shape){.batch = batch, .frames = frames, .height = height, .width = width, .keep_for_backward = 1, .level = t->cfg.recompute_level};
 }
-/* Context and target rows are disjoint, so together they are at most all tokens. */
-static pred_shape predictor_shape(const train *t, int64_t batch, int64_t tokens) {
-    return (pred_shape){.batch = batch, .context = tokens, .target = tokens, .rows = tokens, .keep_for_backward = 1, .level = t->cfg.recompute_level};
+/* Context and target rows are disjoint, so together they are at most all tokens; with several target blocks in a sequence for each. */
+static pred_shape predictor_shape(const train *t, int64_t batch, int64_t tokens, int64_t blocks) {
+    return (pred_shape){.batch = batch * blocks, .context = tokens, .target = tokens, .rows = tokens, .keep_for_backward = 1, .level = t->cfg.recompute_level};
 }
 
-static int open_workspace(train *t, int64_t batch, int64_t frames, int64_t height, int64_t width, jepa_err *err) {
-    if (t->tokens && batch <= t->batch && frames == t->frames && height == t->height && width == t->width) return 0;
+static int64_t target_blocks(const train_cfg *c) {
+    int64_t most = 1;
+    for (int i = 0; i < c->n_masks; i++)
+        if (c->mask[i].kind == MASK_MULTIBLOCK2D && c->mask[i].num_pred_masks > most) most = c->mask[i].num_pred_masks;
+    return most;
+}
+
+static int open_workspace(train *t, int64_t batch, int64_t frames, int64_t height, int64_t width, int64_t blocks, jepa_err *err) {
+    if (t->tokens && batch <= t->batch && blocks <= t->blocks && frames == t->frames && height == t->height && width == t->width) return 0;
     close_workspace(t);
     int64_t n = enc_tokens(&t->cfg.enc, frames, height, width), d = t->cfg.enc.embed_dim;
     if (n < 2)
@@ -71,21 +83,25 @@ static int open_workspace(train *t, int64_t batch, int64_t frames, int64_t heigh
                        (long long)height, (long long)width, (long long)(n < 0 ? 0 : n));
     enc_shape s = context_shape(t, batch, frames, height, width), full = s;
     full.keep_for_backward = 0;
-    pred_shape ps = predictor_shape(t, batch, n);
-    size_t row, x;
+    pred_shape ps = predictor_shape(t, batch, n, blocks);
+    size_t row, rows, x;
     int rc = JEPA_E_MEMORY;
-    if (size_mul((size_t)batch, (size_t)n, &row) || size_mul(row, (size_t)d * sizeof(float), &row) ||
+    if (size_mul((size_t)batch, (size_t)n, &row) || size_mul(row, (size_t)d * sizeof(float), &row) || size_mul(row, (size_t)blocks, &rows) ||
         size_mul((size_t)batch * 3, (size_t)frames, &x) || size_mul(x, (size_t)height, &x) || size_mul(x, (size_t)width * sizeof(float), &x)) {
         err_set(err, rc, "the batch of %lld clips of %lld tokens overflows", (long long)batch, (long long)n);
         goto fail;
     }
     if ((rc = enc_acts_open(&t->enc_a, t->encoder, t->d, &s, err)) < 0 || (rc = enc_acts_open(&t->tgt_a, t->target, t->d, &full, err)) < 0 ||
         (rc = pred_acts_open(&t->pred_a, t->predictor, t->d, &ps, err)) < 0 || (rc = buf_new(&t->x, t->d, x, err)) < 0 ||
-        (rc = buf_new(&t->keep, t->d, (size_t)(batch * n) * sizeof(int32_t), err)) < 0 || (rc = buf_new(&t->all, t->d, row, err)) < 0 ||
-        (rc = buf_new(&t->h, t->d, row, err)) < 0 || (rc = buf_new(&t->z, t->d, row, err)) < 0 || (rc = buf_new(&t->dz, t->d, row, err)) < 0 ||
-        (rc = buf_new(&t->out, t->d, row, err)) < 0 || (rc = buf_new(&t->loss, t->d, 4 * sizeof(double), err)) < 0)
+        (rc = buf_new(&t->keep, t->d, (size_t)(batch * n * blocks) * sizeof(int32_t), err)) < 0 || (rc = buf_new(&t->all, t->d, row, err)) < 0 ||
+        (rc = buf_new(&t->h, t->d, rows, err)) < 0 || (rc = buf_new(&t->z, t->d, row, err)) < 0 || (rc = buf_new(&t->dz, t->d, row, err)) < 0 ||
+        (rc = buf_new(&t->out, t->d, rows, err)) < 0 || (rc = buf_new(&t->loss, t->d, 4 * sizeof(double), err)) < 0)
         goto fail;
-    t->batch = batch, t->frames = frames, t->height = height, t->width = width, t->tokens = n;
+    if (t->cfg.report_variance && !(t->spread = mem_alloc((size_t)(batch * d), sizeof *t->spread))) {
+        rc = err_set(err, JEPA_E_MEMORY, "no memory for the variance of %lld clips", (long long)batch);
+        goto fail;
+    }
+    t->batch = batch, t->frames = frames, t->height = height, t->width = width, t->tokens = n, t->blocks = blocks;
     return 0;
 fail:
     close_workspace(t);
@@ -99,13 +115,14 @@ static void plan_parts(const train *t, double part[PLAN_PARTS]) {
     int64_t n = enc_tokens(&c->enc, c->enc.num_frames, c->enc.img_height, c->enc.img_width);
     enc_shape s = context_shape(t, c->feed.batch, c->enc.num_frames, c->enc.img_height, c->enc.img_width), full = s;
     full.keep_for_backward = 0;
-    pred_shape ps = predictor_shape(t, c->feed.batch, n);
+    const int64_t blocks = target_blocks(c);
+    pred_shape ps = predictor_shape(t, c->feed.batch, n, blocks);
     part[PLAN_PARAMS] = 16.0 * (double)t->p.total; /* values, gradients, two moments */
     part[PLAN_TARGET] = 4.0 * (double)t->tp.total;
     part[PLAN_CONTEXT] = (double)enc_acts_bytes(t->encoder, &s);
     part[PLAN_TARGET_ACTS] = (double)enc_acts_bytes(t->target, &full);
     part[PLAN_PREDICTOR] = (double)pred_acts_bytes(t->predictor, &ps);
-    part[PLAN_BATCH] = (double)c->feed.batch * (12.0 * c->enc.num_frames * c->enc.img_height * c->enc.img_width + 5 * 4.0 * (double)n * c->enc.embed_dim);
+    part[PLAN_BATCH] = (double)c->feed.batch * (12.0 * c->enc.num_frames * c->enc.img_height * c->enc.img_width + (3 + 2 * (double)blocks) * 4.0 * (double)n * c->enc.embed_dim);
     part[PLAN_ALL] = 0;
     for (int i = 0; i < PLAN_ALL; i++) part[PLAN_ALL] += part[i];
 }
@@ -162,7 +179,7 @@ static int open_train(train **out, const train_cfg *c, dev *d, int allocate, jep
         rc = err_set(err, JEPA_E_MEMORY, "no memory for the trainer");
         goto fail;
     }
-    if (allocate && ((rc = train_fits(t, err)) < 0 || (rc = open_workspace(t, c->feed.batch, c->enc.num_frames, c->enc.img_height, c->enc.img_width, err)) < 0)) goto fail;
+    if (allocate && ((rc = train_fits(t, err)) < 0 || (rc = open_workspace(t, c->feed.batch, c->enc.num_frames, c->enc.img_height, c->enc.img_width, target_blocks(c), err)) < 0)) goto fail;
     *out = t;
     return 0;
 fail:
@@ -188,9 +205,27 @@ void train_close(train **tp) {
     *tp = NULL;
 }
 
+/* The target follows the encoder. A fixed table is copied, not averaged: m·x + (1-m)·x need not round to x. */
+static int follow(train *t, double momentum) {
+    const ops *o = dev_ops(t->d);
+    int64_t at = 0; /* elements before it are done */
+    int rc = 0;
+    for (int i = 0; i <= t->tp.n && !rc; i++) {
+        const param *p = i < t->tp.n ? &t->tp.item[i] : NULL;
+        if (p && !(p->flags & PARAM_FIXED)) continue;
+        const int64_t end = p ? p->offset : t->tp.total;
+        const op_ema run = {.n = end - at, .target = (float *)t->tp.value.p + at, .source = (float *)t->p.value.p + at, .momentum = momentum};
+        if (run.n > 0) rc = o->ema(t->q, &run);
+        if (!p || rc) break;
+        const op_ema fixed = {.n = p->count, .target = (float *)t->tp.value.p + end, .source = (float *)t->p.value.p + end, .momentum = 0};
+        rc = o->ema(t->q, &fixed);
+        at = end + p->count;
+    }
+    return rc;
+}
+
 int train_copy_target(train *t, jepa_err *err) {
-    const op_ema a = {.n = t->tp.total, .target = t->tp.value.p, .source = t->p.value.p, .momentum = 0};
-    int rc = dev_ops(t->d)->ema(t->q, &a);
+    int rc = follow(t, 0);
     return rc < 0 ? err_set(err, rc, "the target encoder could not be copied") : queue_wait(t->q, err);
 }
 
@@ -208,10 +243,11 @@ static int check_batch(const train *t, const train_batch *b, jepa_err *err) {
     int64_t n = enc_tokens(&t->cfg.enc, b->frames, b->height, b->width);
     for (int g = 0; g < b->n_gen; g++) {
         const mask_set *m = b->masks[g];
-        if (m->batch != b->batch || m->n_context < 1 || m->n_target < 1 || m->num_targets != 1 || (int64_t)m->n_context + m->n_target > n)
-            return err_set(err, JEPA_E_USE, "mask generator %d: %d context and %d target tokens for %d clips do not fit a batch of %d clips of %lld tokens",
-                           g, m->n_context, m->n_target, m->batch, b->batch, (long long)n);
-        int64_t nc = (int64_t)m->batch * m->n_context, nt = (int64_t)m->batch * m->n_target;
+        if (m->batch != b->batch || m->n_context < 1 || m->n_target < 1 || m->num_targets < 1 || m->num_targets > 64 ||
+            (int64_t)m->n_context + m->n_target > n)
+            return err_set(err, JEPA_E_USE, "mask generator %d: %d context and %d x %d target tokens for %d clips do not fit a batch of %d clips of %lld tokens",
+                           g, m->n_context, m->num_targets, m->n_target, m->batch, b->batch, (long long)n);
+        int64_t nc = (int64_t)m->batch * m->n_context, nt = (int64_t)m->batch * m->n_target * m->num_targets;
         for (int64_t i = 0; i < nc + nt; i++) {
             int32_t v = i < nc ? m->context[i] : m->target[i - nc];
             if (v < 0 || v >= n) return err_set(err, JEPA_E_USE, "mask generator %d: token %d lies outside 0 … %lld", g, v, (long long)n - 1);
@@ -231,11 +267,50 @@ static int targets(train *t, const train_batch *b, jepa_err *err) {
     return 0;
 }
 
-/* One generator: context forward, prediction, loss and its gradient, both backward. scale: this generator's weight in the step's loss. */
-static int generator(train *t, const train_batch *b, const mask_set *m, double scale, double *loss, jepa_err *err) {
+/* Adds this generator's √(unbiased variance over the target tokens + 1e-4) of each clip and channel to t->spread. */
+static int add_spread(train *t, int64_t batch, int64_t n_target, int64_t blocks, jepa_err *err) {
+    const int64_t d = t->cfg.enc.embed_dim, n = n_target * blocks;
+    float *out = mem_alloc((size_t)(batch * n * d), sizeof *out);
+    if (!out) return err_set(err, JEPA_E_MEMORY, "no memory for the variance of %lld predictions", (long long)(batch * n));
+    int rc = buf_get(t->q, out, t->out.p, (size_t)(batch * n * d) * sizeof *out, err);
+    if (!rc) rc = queue_wait(t->q, err);
+    for (int64_t b = 0; b < batch && !rc; b++)
+        for (int64_t c = 0; c < d; c++) {
+            double sum = 0, square = 0;
+            for (int pass = 0; pass < 2; pass++) /* the mean first */
+                for (int64_t k = 0; k < n; k++) {
+                    const double v = out[((k / n_target * batch + b) * n_target + k % n_target) * d + c];
+                    if (pass) square += (v - sum / (double)n) * (v - sum / (double)n);
+                    else sum += v;
+                }
+            t->spread[b * d + c] += sqrt(square / (double)(n - 1) + 1e-4); /* one token: no number, as in PyTorch */
+        }
+    mem_free(out);
+    return rc;
+}
+
+/* V-JEPA's regulariser (published with coefficient 0): mean over clips and channels of relu(1 - mean spread). */
+static double variance_term(const train *t, int64_t batch, int n_gen) {
+    const int64_t n = batch * t->cfg.enc.embed_dim;
+    double sum = 0;
+    for (int64_t i = 0; i < n; i++) {
+        const double s = 1 - t->spread[i] / n_gen;
+        sum += s < 0 ? 0 : s;
+    }
+    return sum / (double)n;
+}
+
+/* Which mask token stands for generator g's targets. */
+static int mask_token(const train *t, int g) {
+    return t->cfg.mask_token_rule == TOKEN_BY_GENERATOR ? g % t->cfg.pred.num_mask_tokens : 0;
+}
+
+/* Generator g: context forward, prediction, loss and its gradient, both backward. scale: its weight in the step's loss. */
+static int generator(train *t, const train_batch *b, int g, double scale, double *loss, jepa_err *err) {
     const ops *o = dev_ops(t->d);
-    int64_t d = t->cfg.enc.embed_dim, nt = (int64_t)b->batch * m->n_target;
-    const int64_t p = t->cfg.enc.patch_size;
+    const mask_set *m = b->masks[g];
+    const int64_t d = t->cfg.enc.embed_dim, p = t->cfg.enc.patch_size, blocks = m->num_targets;
+    const int64_t list = (int64_t)b->batch * m->n_target, nt = list * blocks;
     int rc;
     if ((rc = buf_put(t->q, t->keep.p, m->context, (size_t)b->batch * (size_t)m->n_context * sizeof(int32_t), err)) < 0) return rc;
     const enc_in in = {.batch = b->batch, .frames = b->frames, .height = b->height, .width = b->width, .x = t->x.p, .type = b->type,
@@ -244,27 +319,45 @@ static int generator(train *t, const train_batch *b, const mask_set *m, double s
     t->seen_context = m->n_context;
     const pred_in pi = {.batch = b->batch, .n_context = m->n_context, .n_target = m->n_target, .z = t->z.p, .context = m->context, .target = m->target,
                         .grid = {.frames = b->frames / t->cfg.enc.tubelet_size, .rows = b->height / p, .cols = b->width / p},
-                        .mask_token = 0}; /* one clip length: both generators use token 0 (published: the index counts clip-length groups) */
+                        .mask_token = mask_token(t, g), .target_blocks = (int)blocks};
     if ((rc = pred_forward(t->predictor, t->q, &pi, t->pred_a, t->out.p, err)) < 0) return rc;
+    if (t->spread && (rc = add_spread(t, b->batch, m->n_target, blocks, err)) < 0) return rc;
 
     /* keep holds the context indices, which backward still reads: target indices go behind them */
     int32_t *ti = (int32_t *)t->keep.p + (int64_t)b->batch * m->n_context;
     if ((rc = buf_put(t->q, ti, m->target, (size_t)nt * sizeof(int32_t), err)) < 0) return rc;
-    const op_rows gather = {.batch = b->batch, .n_src = t->tokens, .n_dst = m->n_target, .d = d, .src = t->all.p, .dst = t->h.p, .index = ti};
-    const op_loss l = {.rows = nt, .d = d, .kind = LOSS_POWER, .p = t->cfg.loss_exp, .scale = scale / ((double)nt * (double)d), .z = t->out.p, .h = t->h.p,
-                       .dz = t->out.p, .loss = t->loss.p};
-    if ((rc = o->zero(t->q, t->loss.p, sizeof(double))) < 0 || (rc = o->gather_rows(t->q, &gather)) < 0 || (rc = o->loss(t->q, &l)) < 0)
-        return err_set(err, rc, "the loss could not be computed");
+    const op_loss l = {.rows = nt, .d = d, .kind = t->cfg.smooth_l1 ? LOSS_SMOOTH_L1 : LOSS_POWER, .p = t->cfg.loss_exp,
+                       .scale = scale / ((double)nt * (double)d), .z = t->out.p, .h = t->h.p, .dz = t->out.p, .loss = t->loss.p};
+    rc = o->zero(t->q, t->loss.p, sizeof(double));
+    for (int64_t i = 0; i < blocks && !rc; i++) {
+        const op_rows gather = {.batch = b->batch, .n_src = t->tokens, .n_dst = m->n_target, .d = d, .src = t->all.p,
+                                .dst = (float *)t->h.p + i * list * d, .index = ti + i * list};
+        rc = o->gather_rows(t->q, &gather);
+    }
+    if (rc < 0 || (rc = o->loss(t->q, &l)) < 0) return err_set(err, rc, "the loss could not be computed");
     if ((rc = buf_get(t->q, loss, t->loss.p, sizeof *loss, err)) < 0) return rc;
     if ((rc = pred_backward(t->predictor, t->q, t->pred_a, t->out.p, t->dz.p, err)) < 0) return rc;
     return enc_backward(t->encoder, t->q, t->enc_a, t->dz.p, err);
 }
 
-static void mark_touched(train *t) {
-    char token[64];
-    snprintf(token, sizeof token, "predictor.mask_tokens.%d", 0);
+/* Everything but fixed tables and the mask tokens that no generator used. */
+static void mark_touched(train *t, const train_batch *group, int n) {
     for (int i = 0; i < t->p.n; i++)
-        t->touched[i] = strncmp(t->p.item[i].name, "predictor.mask_tokens.", 22) != 0 || !strcmp(t->p.item[i].name, token);
+        t->touched[i] = !(t->p.item[i].flags & PARAM_FIXED) && strncmp(t->p.item[i].name, "predictor.mask_tokens.", 22) != 0;
+    for (int i = 0; i < n; i++)
+        for (int g = 0; g < group[i].n_gen; g++) {
+            char token[64];
+            snprintf(token, sizeof token, "predictor.mask_tokens.%d", mask_token(t, g));
+            const int k = params_find(&t->p, token);
+            if (k >= 0) t->touched[k] = 1;
+        }
+}
+
+static int64_t most_blocks(const train_batch *b) {
+    int64_t most = 1;
+    for (int g = 0; g < b->n_gen; g++)
+        if (b->masks[g]->num_targets > most) most = b->masks[g]->num_targets;
+    return most;
 }
 
 int train_gradients(train *t, const train_batch *group, int n, train_numbers *num, jepa_err *err) {
@@ -276,22 +369,24 @@ int train_gradients(train *t, const train_batch *group, int n, train_numbers *nu
     int rc;
     for (int i = 0; i < n; i++)
         if ((rc = check_batch(t, &group[i], err)) < 0 ||
-            (rc = open_workspace(t, group[i].batch, group[i].frames, group[i].height, group[i].width, err)) < 0)
+            (rc = open_workspace(t, group[i].batch, group[i].frames, group[i].height, group[i].width, most_blocks(&group[i]), err)) < 0)
             return rc;
     if ((rc = o->zero(t->q, t->p.grad.p, t->p.grad.bytes)) < 0) return err_set(err, rc, "gradients could not be cleared");
-    mark_touched(t);
+    mark_touched(t, group, n);
     for (int i = 0; i < n; i++) {
         const train_batch *b = &group[i];
         size_t bytes = (size_t)b->batch * 3 * (size_t)b->frames * (size_t)b->height * (size_t)b->width * dtype_size(b->type);
-        if ((rc = open_workspace(t, b->batch, b->frames, b->height, b->width, err)) < 0 || (rc = buf_put(t->q, t->x.p, b->x, bytes, err)) < 0 ||
+        if ((rc = open_workspace(t, b->batch, b->frames, b->height, b->width, most_blocks(b), err)) < 0 || (rc = buf_put(t->q, t->x.p, b->x, bytes, err)) < 0 ||
             (rc = targets(t, b, err)) < 0)
             return rc;
+        if (t->spread) memset(t->spread, 0, (size_t)(t->batch * t->cfg.enc.embed_dim) * sizeof *t->spread);
         for (int g = 0; g < b->n_gen; g++) {
             double loss, weight = 1.0 / ((double)n * b->n_gen);
-            if ((rc = generator(t, b, b->masks[g], weight, &loss, err)) < 0) return rc;
+            if ((rc = generator(t, b, g, weight, &loss, err)) < 0) return rc;
             num->loss += loss;
             num->gen_loss[g] += loss * b->n_gen;
         }
+        if (t->spread) num->variance_term += variance_term(t, b->batch, b->n_gen) / n;
     }
     double sq[2] = {0, 0};
     const float *grad = t->p.grad.p;
@@ -327,14 +422,13 @@ int train_update(train *t, train_numbers *num, jepa_err *err) {
     int rc;
     for (int i = 0; i < t->p.n; i++) {
         const param *p = &t->p.item[i];
-        if (!t->touched[i]) continue; /* a token without a gradient is neither updated nor decayed, as in PyTorch */
+        if (!t->touched[i]) continue; /* a token without a gradient is neither updated nor decayed, as in PyTorch; nor is a fixed table */
         const op_adamw a = {.n = p->count, .param = param_value(&t->p, i), .grad = param_grad(&t->p, i), .m = (float *)t->p.m.p + p->offset,
                             .v = (float *)t->p.v.p + p->offset, .lr = num->lr, .wd = p->flags & PARAM_NO_DECAY ? 0 : num->wd, .beta1 = c->beta1,
                             .beta2 = c->beta2, .eps = c->adam_eps, .grad_scale = scale[p->offset >= t->enc_elements], .step = t->step + 1};
         if ((rc = o->adamw(t->q, &a)) < 0) return err_set(err, rc, "%s could not be updated", p->name);
     }
-    const op_ema e = {.n = t->tp.total, .target = t->tp.value.p, .source = t->p.value.p, .momentum = num->ema};
-    if ((rc = o->ema(t->q, &e)) < 0) return err_set(err, rc, "the target encoder could not be updated");
+    if ((rc = follow(t, num->ema)) < 0) return err_set(err, rc, "the target encoder could not be updated");
     if ((rc = queue_wait(t->q, err)) < 0) return rc;
     num->step = ++t->step;
     return 0;

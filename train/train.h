@@ -5,7 +5,8 @@
  *     train_run(t, "run", &hooks, &err);
  *     train_close(&t);
  *
- * Follows V-JEPA 2 (2506.09985): EMA target encoder, several mask generators, |z-h|^p/p on layer-normed targets. */
+ * Follows V-JEPA 2 (2506.09985): EMA target encoder, several mask generators, |z-h|^p/p on layer-normed targets; a step also knows what
+ * V-JEPA (2404.08471) and I-JEPA (2301.08243) do otherwise. */
 #ifndef JEPA_TRAIN_H
 #define JEPA_TRAIN_H
 #include "checkpoint/checkpoint.h"
@@ -27,10 +28,16 @@ double sched_lambda(int64_t iteration, double lambda, int64_t start, int64_t end
 
 /* ---- configuration (train/config.c): the published YAML ---- */
 enum { MAX_GENERATORS = 8, MAX_DATASETS = 64 };
+/* V-JEPA 2: the published index counts clip-length groups, not generators: one clip length, and all use token 0. V-JEPA 1: generator i
+ * uses token i mod num_mask_tokens. */
+typedef enum { TOKEN_BY_CLIP_LENGTH, TOKEN_BY_GENERATOR } token_rule;
 typedef struct train_cfg {
     enc_cfg enc; pred_cfg pred; char model_name[64];
     mask_cfg mask[MAX_GENERATORS]; int n_masks;
     sched_cfg sched; double loss_exp, beta1, beta2, adam_eps, init_sd, clip_grad;
+    int smooth_l1;                 /* I-JEPA: smooth L1 (beta 1) instead of |z-h|^loss_exp / loss_exp */
+    token_rule mask_token_rule;
+    int report_variance;           /* train_numbers.variance_term is computed */
     char *datasets[MAX_DATASETS]; double dataset_weight[MAX_DATASETS]; int n_datasets, has_weights;
     feed_cfg feed;                 /* batch = mask group; accumulate = global batch / batch */
     int accumulate;                /* mask groups per step: nodes·tasks_per_node of the YAML */
@@ -55,7 +62,9 @@ typedef struct train_batch { /* one mask group, host memory */
     const void *x; dtype type;                 /* T_U8 [B,T,H,W,3] or T_F32 [B,3,T,H,W] */
     int n_gen; const mask_set *const *masks;   /* one per generator; index lists */
 } train_batch;
-typedef struct train_numbers { double loss, gen_loss[MAX_GENERATORS], grad_norm, grad_norm_enc, grad_norm_pred, lr, wd, ema; int64_t step; int finite; const char *bad_term; } train_numbers;
+typedef struct train_numbers { double loss, gen_loss[MAX_GENERATORS], grad_norm, grad_norm_enc, grad_norm_pred, lr, wd, ema; int64_t step; int finite; const char *bad_term;
+    double variance_term; /* V-JEPA 1's: mean over clips and channels of relu(1 - s), s the predictions' spread over target tokens */
+} train_numbers;
 typedef struct train train;
 int train_open(train **out, const train_cfg *c, dev *d, jepa_err *err);
 int train_open_plan(train **out, const train_cfg *c, dev *d, jepa_err *err); /* without its memory: for train_plan, train_fits and the lists' totals alone */

@@ -49,17 +49,43 @@ static int training_config(check *c, train_cfg *t, double *clip_after, jepa_err 
         return err_set(err, JEPA_E_MODEL, "clip_after_epoch is %g; the trainer clips after the warm-up (%g epochs)", *clip_after,
                        s->warmup_epochs);
     const char *loss = json_string(config_get(c, "loss"), "power"), *rule = json_string(config_get(c, "mask_token_rule"), "clip-length");
-    if (!strcmp(loss, "smooth_l1")) return err_set(err, PARITY_SKIP, "the smooth-L1 step (I-JEPA) is not built yet");
-    if (strcmp(loss, "power")) return err_set(err, JEPA_E_MODEL, "loss \"%s\" is not known", loss);
-    if (!strcmp(rule, "generator")) return err_set(err, PARITY_SKIP, "a mask token for each generator (V-JEPA) is not built yet");
-    if (strcmp(rule, "clip-length") && strcmp(rule, "single"))
-        return err_set(err, JEPA_E_MODEL, "mask_token_rule \"%s\" is not known", rule);
+    if (!word_in("power smooth_l1", loss)) return err_set(err, JEPA_E_MODEL, "loss \"%s\" is not known", loss);
+    if (!word_in("clip-length generator single", rule)) return err_set(err, JEPA_E_MODEL, "mask_token_rule \"%s\" is not known", rule);
+    if (!strcmp(rule, "single") != !!t->pred.single_mask_token)
+        return err_set(err, JEPA_E_MODEL, "mask_token_rule is \"%s\", the family has %s", rule,
+                       t->pred.single_mask_token ? "one mask_token" : "mask_tokens");
+    t->smooth_l1 = !strcmp(loss, "smooth_l1");
+    t->mask_token_rule = !strcmp(rule, "generator") ? TOKEN_BY_GENERATOR : TOKEN_BY_CLIP_LENGTH;
     return 0;
+}
+
+/* I-JEPA: one context, and every target list is a block of it. The first list is there already; the others go behind it. */
+static int read_blocks(check *c, mask_set *m, int *given, jepa_err *err) {
+    for (char role[32];; m->num_targets++) {
+        int32_t *more = NULL;
+        int64_t n = 0;
+        snprintf(role, sizeof role, "target_%d", m->num_targets);
+        int rc = input_index(c, role, m->batch, &more, &n, err);
+        if (rc == JEPA_E_END) return 0;
+        if (rc < 0) return rc;
+        const size_t list = (size_t)m->batch * (size_t)m->n_target, had = list * (size_t)m->num_targets;
+        int32_t *all = n == m->n_target ? mem_alloc(had + list, sizeof *all) : NULL;
+        if (all) {
+            memcpy(all, m->target, had * sizeof *all);
+            memcpy(all + had, more, list * sizeof *all);
+            mem_free(m->target);
+            m->target = all;
+        }
+        mem_free(more);
+        if (!all) return err_set(err, JEPA_E_MODEL, "%s has %lld tokens, target_0 has %d", role, (long long)n, m->n_target);
+        ++*given;
+    }
 }
 
 static int read_batch(check *c, job *j, jepa_err *err) {
     const tensor *x;
-    int rc = input_tensor_is(c, "x", T_F32, 5, &x, err), n = 0;
+    const int images = !strcmp(c->family, "ijepa"); /* [B,3,H,W] */
+    int rc = input_tensor_is(c, "x", T_F32, images ? 4 : 5, &x, err), n = 0, roles = 1;
     if (rc < 0) return rc;
     if (x->dim[1] != 3) return err_set(err, JEPA_E_MODEL, "x has %lld channels, not 3", (long long)x->dim[1]);
     for (char role[32]; n < MAX_GENERATORS; n++) {
@@ -73,15 +99,16 @@ static int read_batch(check *c, job *j, jepa_err *err) {
             return rc == JEPA_E_END ? err_set(err, JEPA_E_MODEL, "context_%d has no target_%d", n, n) : rc;
         m->batch = (int)x->dim[0], m->n_context = (int)k, m->n_target = (int)t, m->num_targets = 1;
         j->masks[n] = m;
+        roles += 2;
     }
-    int64_t given = 0;
-    for (const json *v = json_first(c->inputs); v; v = json_next(v)) given++;
-    if (n < 1 || given != 2 * n + 1)
-        return err_set(err, JEPA_E_MODEL, "%lld inputs, but %d pairs of context and target", (long long)given, n);
+    if (n == 1 && images && (rc = read_blocks(c, &j->mask[0], &roles, err)) < 0) return rc;
+    if (n < 1 || (int64_t)json_size(c->inputs) != roles)
+        return err_set(err, JEPA_E_MODEL, "%lld inputs, of which %d are a clip, its contexts and its targets",
+                       (long long)json_size(c->inputs), roles);
     j->batch = (train_batch){.batch = (int)x->dim[0],
-                             .frames = (int)x->dim[2],
-                             .height = (int)x->dim[3],
-                             .width = (int)x->dim[4],
+                             .frames = images ? 1 : (int)x->dim[2],
+                             .height = (int)x->dim[x->rank - 2],
+                             .width = (int)x->dim[x->rank - 1],
                              .x = x->data,
                              .type = T_F32,
                              .n_gen = n,
@@ -92,9 +119,12 @@ static int read_batch(check *c, job *j, jepa_err *err) {
     return 0;
 }
 
+/* Tables first: a file that stores none means the sin-cos table. */
 static int load(check *c, job *j, jepa_err *err) {
+    queue *q = train_queue(j->t);
     int rc;
-    if ((rc = weights_load(c, "encoder", train_params(j->t), "encoder.", err)) < 0 ||
+    if ((rc = enc_tables(train_encoder(j->t, 0), q, err)) < 0 || (rc = enc_tables(train_encoder(j->t, 1), q, err)) < 0 ||
+        (rc = pred_tables(train_predictor(j->t), q, err)) < 0 || (rc = weights_load(c, "encoder", train_params(j->t), "encoder.", err)) < 0 ||
         (rc = weights_load(c, "predictor", train_params(j->t), "predictor.", err)) < 0)
         return rc;
     if (!json_get(json_get(c->j, "weights"), "target_encoder")) return train_copy_target(j->t, err);
@@ -164,6 +194,7 @@ static int compare_module(check *c, const char *module, const source *s, jepa_er
         snprintf(name, sizeof name, "%.*s%s", (int)pl, r.rest, q->name + ml + 1);
         const st_tensor *t = st_find(st, name);
         int none = optional && (!t || listed(c, "no_gradient", q->name));
+        if (!t && (q->flags & PARAM_FIXED)) continue; /* a table that is not stored is the sin-cos table */
         if (!t && !optional) return err_set(err, JEPA_E_MODEL, "%.*s has no %s", (int)r.file_len, r.file, name);
         float *host = mem_alloc((size_t)q->count, sizeof *host);
         if (!host) return err_set(err, JEPA_E_MEMORY, "no memory for %s", q->name);
@@ -189,6 +220,7 @@ static double clip_scale(const job *j, double clip_after, int64_t step, double n
 static int compare_quantity(check *c, job *j, const char *quantity, int64_t step, double clip_after, jepa_err *err) {
     const train_numbers *n = &j->numbers;
     int rc;
+    if (!strcmp(quantity, "variance_term")) return compare_output_number(c, "variance_term", n->variance_term, err);
     if (!strcmp(quantity, "loss")) return compare_output_number(c, "loss", n->loss, err);
     if (!strcmp(quantity, "schedule"))
         return (rc = compare_output_number(c, "lr", n->lr, err)) < 0 || (rc = compare_output_number(c, "weight_decay", n->wd, err)) < 0
@@ -214,8 +246,7 @@ int verb_train_step(check *c, jepa_err *err) {
     int64_t step;
     double grid[3], clip_after = 0;
     const char *quantity = param_string(c, "quantity", "");
-    if (!strcmp(quantity, "variance_term")) return err_set(err, PARITY_SKIP, "the variance term (V-JEPA) is not built yet");
-    if (!word_in("grad param exp_avg exp_avg_sq ema loss schedule grad_norm", quantity))
+    if (!word_in("grad param exp_avg exp_avg_sq ema loss schedule grad_norm variance_term", quantity))
         return err_set(err, JEPA_E_MODEL, "quantity \"%s\" is not known", quantity);
     job *j = mem_alloc(1, sizeof *j);
     if (!j) return err_set(err, JEPA_E_MEMORY, "no memory for the step");
@@ -223,6 +254,7 @@ int verb_train_step(check *c, jepa_err *err) {
     if (rc != 0 || (rc = param_int(c, "step", 1, 1000, &step, err)) < 0 || (rc = param_numbers(c, "grid", 3, grid, err)) < 0 ||
         (rc = read_batch(c, j, err)) < 0)
         goto end;
+    j->cfg.report_variance = !strcmp(quantity, "variance_term");
     const train_batch *b = &j->batch;
     const enc_cfg *e = &j->cfg.enc;
     if (grid[0] != b->frames / e->tubelet_size || grid[1] != b->height / e->patch_size || grid[2] != b->width / e->patch_size) {
