@@ -153,7 +153,7 @@ static int shards_of(const char *path, const char *settings, int input, const ch
         for (int i = 0; i < n; i++) (*owner)[i] = -1;
         *shards = n;
     }
-    for (char *end; s < slash; s = *end == ',' ? end + 1 : end) {
+    for (char *end;; s = end + 1) {
         long k = strtol(s, &end, 10);
         if (end == s || k < 0 || k >= n || (*end != ',' && end != slash)) {
             rc = err_set(err, JEPA_E_USE, "%s: names no shard (%s)", path, s);

@@ -18,6 +18,7 @@ static const char *const names[COLUMNS] = {"embeddings", "path", "clip", "start_
 
 struct emb_h5 {
     hid_t file, text, id[COLUMNS];
+    hid_t small;         /* transfers with a small buffer: the library clears one of 1 MiB for each text otherwise */
     char path[1100];
     emb_meta m;          /* numbers only are used after opening */
     int64_t rows, failures;
@@ -37,8 +38,9 @@ static int shut(emb_h5 *h) {
         h->id[i] = -1;
     }
     if (ok && h->text >= 0) H5Tclose(h->text);
+    if (h->small >= 0) H5Pclose(h->small);
     ok = ok && (h->file < 0 || H5Fclose(h->file) >= 0);
-    h->text = h->file = -1;
+    h->text = h->file = h->small = -1;
     h->broken |= !ok;
     return ok;
 }
@@ -118,7 +120,8 @@ static int columns(emb_h5 *h, const emb_meta *m, int64_t expect, const char **wh
 
 static int text_type(emb_h5 *h) {
     h->text = H5Tcopy(H5T_C_S1);
-    return h->text >= 0 && H5Tset_size(h->text, H5T_VARIABLE) >= 0 && H5Tset_cset(h->text, H5T_CSET_UTF8) >= 0;
+    h->small = H5Pcreate(H5P_DATASET_XFER);
+    return h->small >= 0 && H5Pset_buffer(h->small, 4096, NULL, NULL) >= 0 && h->text >= 0 && H5Tset_size(h->text, H5T_VARIABLE) >= 0 && H5Tset_cset(h->text, H5T_CSET_UTF8) >= 0;
 }
 
 static hid_t unlocked(void) {
@@ -155,7 +158,7 @@ static int put(emb_h5 *h, int column, hid_t memory, int64_t row, const void *val
     hsize_t to[3] = {(hsize_t)row + 1, wide, deep}, at[3] = {(hsize_t)row, 0, 0}, count[3] = {1, wide, deep};
     hid_t d = h->id[column], there = -1, here = -1;
     int ok = H5Dset_extent(d, to) >= 0 && (there = H5Dget_space(d)) >= 0 && H5Sselect_hyperslab(there, H5S_SELECT_SET, at, NULL, count, NULL) >= 0 &&
-             (here = H5Screate_simple(rank, count, NULL)) >= 0 && H5Dwrite(d, memory, here, there, H5P_DEFAULT, value) >= 0;
+             (here = H5Screate_simple(rank, count, NULL)) >= 0 && H5Dwrite(d, memory, here, there, column == C_EMB ? H5P_DEFAULT : h->small, value) >= 0;
     if (here >= 0) H5Sclose(here);
     if (there >= 0) H5Sclose(there);
     return ok;
@@ -195,7 +198,7 @@ int emb_h5_flush(emb_h5 *h, jepa_err *err) {
 static int begin(emb_h5 **out, const char *path, char *aside, size_t size, const emb_meta *m, const emb_source *first, int64_t rows, jepa_err *err) {
     emb_h5 *h = *out = mem_alloc(1, sizeof *h);
     if (!h) return err_set(err, JEPA_E_MEMORY, "no memory to write %s", path);
-    h->file = h->text = -1;
+    h->file = h->text = h->small = -1;
     for (int i = 0; i < COLUMNS; i++) h->id[i] = -1;
     h->m = *m;
     aside[0] = 0;
