@@ -87,6 +87,25 @@ void train_plan(const train *t, char *text, size_t size);      /* memory by part
 
 void train_model_cfg(const train_cfg *c, model_cfg *m);         /* what a checkpoint of this run says of itself */
 
+/* ---- the loss of V-JEPA 2.1 (train/level_loss.c) ---- */
+/* Joined levels [rows, levels·d] of an encoder, on the device: each normalised by itself, without weights, in place. */
+int level_targets(queue *q, float *x, int64_t rows, int levels, int64_t d, double eps, jepa_err *err);
+/* distance[B,n_context] = root of the distance, time included, to the item's nearest target token; frames of grid_size² tokens. offset
+ * (published as offset_context_loss): the distance is divided by grid_size // 16 before the root. Host memory. */
+int level_distance(const int32_t *context, int64_t n_context, const int32_t *target, int64_t n_target, int64_t batch, int grid_size,
+                   int offset, float *distance, jepa_err *err);
+typedef struct level_loss_in {
+    int64_t batch, n_context, n_target, tokens, d; /* tokens of an item; d: all levels' channels */
+    const int32_t *context, *target;               /* [B,n] in host memory */
+    const float *targets;                          /* [B,tokens,d] on the device, of level_targets */
+    const float *distance;                         /* [B,n_context] of level_distance, or NULL: the context term is not weighted */
+    double p, lambda, scale;                       /* exponent; weight of the context term; of all (1) */
+    float *all;                                    /* [B,n_context+n_target,d] of pred_forward_all; on return scale·d loss / d all */
+    float *h; int32_t *index; double *sums;        /* room on the device: as all; [B,n_context+n_target]; [2] */
+} level_loss_in;
+/* Each term without lambda; the loss is target_term + lambda·context_term. */
+int level_loss(queue *q, const level_loss_in *in, double *target_term, double *context_term, jepa_err *err);
+
 /* ---- collapse figures (train/monitor.c) ---- */
 /* RankMe (2210.02885): exp of the entropy of the singular values of x [n,d], not centred. JEPA_E_USE when empty or not finite. */
 int rankme(const float *x, int64_t n, int64_t d, int64_t ld, double *rank, jepa_err *err);

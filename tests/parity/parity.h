@@ -152,4 +152,7 @@ int verb_pil_crop(check *c, jepa_err *err);
 int verb_crop_box(check *c, jepa_err *err);
 int verb_classify(check *c, jepa_err *err);
 int verb_probe_gradients(check *c, jepa_err *err);
+int verb_level_loss(check *c, jepa_err *err);
+int verb_level_gradients(check *c, jepa_err *err);
+int verb_mask_distance(check *c, jepa_err *err);
 #endif
