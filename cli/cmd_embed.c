@@ -6,18 +6,32 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const char usage[] =
-    "  jepa embed -m run/latest -o out.h5 clips.txt\n"
-    "  jepa embed -m HF_FOLDER --clips 4 -o out.npy clip.mp4 photos/\n\n"
-    "INPUT: a video, an image, a folder (searched, sorted), a list (.txt, .csv), - for a list on standard input, or a .safetensors with\n"
-    "pixel_values [B,T,3,H,W] float32, used as it is. Rows come in the order of the inputs. Files that cannot be read are named and listed in\n"
-    "the output; the others are done (exit code 1). A stopped job goes on with the same command.\n\n"
-    "--every S: clip k begins at k*S seconds; the last is the last whole one: a clip of which frames lie behind the video's end is left out\n"
-    "(a video shorter than one clip gives one, its last frame repeated).\n"
-    "mpirun -n 16 / srun -n 16 jepa embed …: each rank does its share (--shard RANK/SIZE) and writes OUT.RANK-of-SIZE; `jepa merge` joins them.\n";
+static const char usage[] = "  jepa embed -m run/latest -o out.h5 clips.txt\n"
+                            "  jepa embed -m HF_FOLDER --clips 4 -o out.npy clip.mp4 photos/\n\n"
+                            "INPUT: a video, an image, a folder (searched, sorted), a list (.txt, .csv), - for a list on standard input, a "
+                            "tar (WebDataset: a video or\n"
+                            "image per key, label from .cls or .json), an HDF5 file (an item per uint8 [T,H,W,3] data set), in lists and "
+                            "folders too; or a .safetensors\n"
+                            "with pixel_values [B,T,3,H,W] float32, used as it is. Rows come in the order of the inputs. Files that cannot "
+                            "be read are named and listed in\n"
+                            "the output; the others are done (exit code 1). A stopped job goes on with the same command.\n\n"
+                            "--every S: clip k begins at k*S seconds; the last is the last whole one: a clip of which frames lie behind "
+                            "the video's end is left out\n"
+                            "(a video shorter than one clip gives one, its last frame repeated).\n"
+                            "mpirun -n 16 / srun -n 16 jepa embed …: each rank does its share (--shard RANK/SIZE) and writes "
+                            "OUT.RANK-of-SIZE; `jepa merge` joins them.\n";
 
-typedef struct failure { char *path, *reason; int line; } failure;
-typedef struct job_view { cli *c; failure *f; int n, cap; double started; int64_t first; } job_view;
+typedef struct failure {
+    char *path, *reason;
+    int line;
+} failure;
+typedef struct job_view {
+    cli *c;
+    failure *f;
+    int n, cap;
+    double started;
+    int64_t first;
+} job_view;
 
 static void progress(void *ctx, int64_t done, int64_t total, int64_t clips) {
     job_view *v = ctx;
@@ -25,15 +39,17 @@ static void progress(void *ctx, int64_t done, int64_t total, int64_t clips) {
     double spent = cli_clock() - v->started;
     if (!v->first) v->first = done; /* a job that went on: what was done before says nothing about the rate */
     double left = done > v->first && spent > 0 ? spent / (double)(done - v->first) * (double)(total - done) : 0;
-    snprintf(text, sizeof text, "%lld/%lld items, %lld clips, %.1f clips/s, %d:%02d left", (long long)done, (long long)total, (long long)clips,
-             spent > 0 ? (double)clips / spent : 0, (int)(left / 60), (int)left % 60);
+    snprintf(text, sizeof text, "%lld/%lld items, %lld clips, %.1f clips/s, %d:%02d left", (long long)done, (long long)total,
+             (long long)clips, spent > 0 ? (double)clips / spent : 0, (int)(left / 60), (int)left % 60);
     cli_progress(v->c, text);
 }
 static void say(void *ctx, const char *text) { cli_line(((job_view *)ctx)->c, "%s", text); }
 static void failed(void *ctx, const char *path, int line, const char *reason) {
     job_view *v = ctx;
-    if (line) cli_warn(v->c, "%s (line %d): %s", path, line, reason);
-    else cli_warn(v->c, "%s: %s", path, reason);
+    if (line)
+        cli_warn(v->c, "%s (line %d): %s", path, line, reason);
+    else
+        cli_warn(v->c, "%s: %s", path, reason);
     if (v->n == v->cap) {
         int cap = v->cap ? 2 * v->cap : 16;
         failure *more = realloc(v->f, (size_t)cap * sizeof *more);
@@ -64,14 +80,16 @@ static int embed_tensor(jepa *m, clip_plan *p, const char *in, const char *out, 
     }
     int64_t n = t->t.dim[0], frames = t->t.dim[1], h = t->t.dim[3], w_ = t->t.dim[4];
     if (n < 1 || frames < 1 || frames > 4096 || h < 1 || w_ < 1 || h > 8192 || w_ > 8192) {
-        rc = err_set(err, JEPA_E_INPUT, "%s: pixel_values [%lld,%lld,3,%lld,%lld] is no clip", in, (long long)n, (long long)frames, (long long)h, (long long)w_);
+        rc = err_set(err, JEPA_E_INPUT, "%s: pixel_values [%lld,%lld,3,%lld,%lld] is no clip", in, (long long)n, (long long)frames,
+                     (long long)h, (long long)w_);
         goto done;
     }
     int64_t given = frames, tubelet = m->ec.tubelet_size, patch = m->ec.patch_size;
     if (frames < tubelet) frames = tubelet; /* as published: a clip shorter than a tubelet is filled up with its last frame */
     if (frames % tubelet || h % patch || w_ % patch) {
-        rc = err_set(err, JEPA_E_INPUT, "%s: clips of %lld frames of %lldx%lld; the model needs frames in multiples of %lld and sizes in multiples of %lld", in,
-                     (long long)given, (long long)w_, (long long)h, (long long)tubelet, (long long)patch);
+        rc = err_set(err, JEPA_E_INPUT,
+                     "%s: clips of %lld frames of %lldx%lld; the model needs frames in multiples of %lld and sizes in multiples of %lld",
+                     in, (long long)given, (long long)w_, (long long)h, (long long)tubelet, (long long)patch);
         goto done;
     }
     p->frames = (int)frames;
@@ -122,9 +140,20 @@ static int embed_tensor(jepa *m, clip_plan *p, const char *in, const char *out, 
         }
     }
     j->rows = n;
-    const emb_meta om = {.model = ck_path(m->c), .sha256 = sha, .precision = "f32", .pool = pools[p->pool], .version = jepa_version(), .settings = w.text,
-                         .transform = "none: pixel_values", .device = m->device, .frames = p->frames, .grid = {p->grid[0], p->grid[1], p->grid[2]},
-                         .per_row = p->per_row, .dim = p->dim, .store = store, .layered = p->pool != JEPA_POOL_MEAN};
+    const emb_meta om = {.model = ck_path(m->c),
+                         .sha256 = sha,
+                         .precision = "f32",
+                         .pool = pools[p->pool],
+                         .version = jepa_version(),
+                         .settings = w.text,
+                         .transform = "none: pixel_values",
+                         .device = m->device,
+                         .frames = p->frames,
+                         .grid = {p->grid[0], p->grid[1], p->grid[2]},
+                         .per_row = p->per_row,
+                         .dim = p->dim,
+                         .store = store,
+                         .layered = p->pool != JEPA_POOL_MEAN};
     const emb_source rows = part_source(pt);
     rc = emb_write(out, &om, &rows, err);
 done:
@@ -138,13 +167,16 @@ done:
 
 /* Where the program was started by mpirun or srun, without linking either. 1: there are several ranks. */
 static int rank_of(int *rank, int *ranks, const char **who) {
-    static const struct { const char *rank, *ranks; } env[] = {{"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"}, {"PMI_RANK", "PMI_SIZE"}, {"SLURM_PROCID", "SLURM_NTASKS"}};
+    static const struct {
+        const char *rank, *ranks;
+    } env[] = {{"OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"}, {"PMI_RANK", "PMI_SIZE"}, {"SLURM_PROCID", "SLURM_NTASKS"}};
     for (size_t i = 0; i < sizeof env / sizeof *env; i++) {
         const char *r = getenv(env[i].rank), *n = getenv(env[i].ranks);
         char *r_end, *n_end;
         if (!r || !n || !*r || !*n) continue;
         const long rv = strtol(r, &r_end, 10), nv = strtol(n, &n_end, 10);
-        if (*r_end || *n_end || rv < 0 || nv < 2 || rv >= nv || nv > 1 << 20) continue; /* srun's variables stand in a batch script's own shell too: 1 task */
+        if (*r_end || *n_end || rv < 0 || nv < 2 || rv >= nv || nv > 1 << 20)
+            continue; /* srun's variables stand in a batch script's own shell too: 1 task */
         *rank = (int)rv, *ranks = (int)nv, *who = env[i].rank;
         return 1;
     }
@@ -193,7 +225,9 @@ int cmd_embed(cli *c, int argc, char **argv) {
     }
     int end = 0;
     j.shards = 1;
-    if ((shard && (sscanf(shard, "%d/%d%n", &j.shard, &j.shards, &end) != 2 || shard[end] || j.shards < 1 || j.shard < 0 || j.shard >= j.shards)) || (strcmp(type, "f32") && strcmp(type, "f16"))) {
+    if ((shard &&
+         (sscanf(shard, "%d/%d%n", &j.shard, &j.shards, &end) != 2 || shard[end] || j.shards < 1 || j.shard < 0 || j.shard >= j.shards)) ||
+        (strcmp(type, "f32") && strcmp(type, "f16"))) {
         rc = err_set(&err, JEPA_E_USE, "--shard I/N with 0 <= I < N; --out-type f32 or f16");
         goto done;
     }
@@ -213,8 +247,10 @@ int cmd_embed(cli *c, int argc, char **argv) {
     j.store = strcmp(type, "f16") ? T_F32 : T_F16;
     size_t len = strlen(rest.at[0]);
     if (len > 12 && !strcmp(rest.at[0] + len - 12, ".safetensors")) {
-        if (rest.n > 1) rc = err_set(&err, JEPA_E_USE, "a .safetensors of clips is embedded by itself");
-        else rc = embed_tensor(m, &p, rest.at[0], out, j.store, &j, &err);
+        if (rest.n > 1)
+            rc = err_set(&err, JEPA_E_USE, "a .safetensors of clips is embedded by itself");
+        else
+            rc = embed_tensor(m, &p, rest.at[0], out, j.store, &j, &err);
         if (rc < 0) goto done;
     } else {
         for (int i = 0; i < rest.n; i++)
@@ -224,6 +260,7 @@ int cmd_embed(cli *c, int argc, char **argv) {
             goto done;
         }
         model_args_say(c, m, &p);
+        if (in.ignored) cli_line(c, "%lld members of tars or data sets are neither video nor image: ignored", (long long)in.ignored);
         v.started = cli_clock();
         j.m = m, j.plan = &p, j.inputs = &in, j.out = out, j.batch = batch, j.threads = decoders, j.command = c->line, j.gzip = gzip;
         j.stop = cli_stopped, j.progress = progress, j.failed = failed, j.line = say, j.ctx = &v;
@@ -239,7 +276,8 @@ int cmd_embed(cli *c, int argc, char **argv) {
     if (c->json) {
         json_writer w = {0};
         jw_open(&w, NULL, '{');
-        jw_string(&w, "out", out), jw_bool(&w, "complete_already", j.complete_already), jw_int(&w, "rows", j.rows), jw_int(&w, "per_row", p.per_row), jw_int(&w, "dim", p.dim);
+        jw_string(&w, "out", out), jw_bool(&w, "complete_already", j.complete_already), jw_int(&w, "rows", j.rows),
+            jw_int(&w, "per_row", p.per_row), jw_int(&w, "dim", p.dim);
         jw_open(&w, "failed", '[');
         for (int i = 0; i < v.n; i++) {
             jw_open(&w, NULL, '{');

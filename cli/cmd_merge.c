@@ -9,7 +9,8 @@
 static const char usage[] =
     "  jepa merge all.h5 part0.h5 part1.h5 part2.h5\n"
     "  srun -n 16 jepa embed -m vitl.pt -o k400.h5 k400.txt; jepa merge k400.h5 k400.*-of-0016.h5\n\n"
-    "OUT, then the outputs (.h5, .safetensors) of `jepa embed --shard I/N` with the same settings. Rows come in the order of the whole job's\n"
+    "OUT, then the outputs (.h5, .safetensors) of `jepa embed --shard I/N` with the same settings. Rows come in the order of the whole "
+    "job's\n"
     "inputs, as one job would have written them; lists of failed inputs are joined. OUT is .h5, .npy or .safetensors; one input alone is\n"
     "written in OUT's form. A shard that is missing, or there twice, and settings that differ are refused and named.\n";
 
@@ -38,7 +39,8 @@ int cmd_merge(cli *c, int argc, char **argv) {
     if (c->json) {
         json_writer w = {0};
         jw_open(&w, NULL, '{');
-        jw_string(&w, "out", m.out), jw_int(&w, "rows", m.rows), jw_int(&w, "per_row", m.per_row), jw_int(&w, "dim", m.dim), jw_int(&w, "failed", m.failures), jw_int(&w, "missing", m.missing);
+        jw_string(&w, "out", m.out), jw_int(&w, "rows", m.rows), jw_int(&w, "per_row", m.per_row), jw_int(&w, "dim", m.dim),
+            jw_int(&w, "failed", m.failures), jw_int(&w, "missing", m.missing);
         jw_close(&w, '}');
         if (!w.failed) printf("%s\n", w.text);
         jw_free(&w);

@@ -13,8 +13,8 @@ enum { FLUSH_SECONDS = 1 };
 typedef struct run_of { /* a job under way */
     embed_job *j;
     part *pt;
-    emb_h5 *h5;                    /* .h5: grows in step; else NULL */
-    double flushed;                /* when others could last see new rows */
+    emb_h5 *h5;     /* .h5: grows in step; else NULL */
+    double flushed; /* when others could last see new rows */
     clip_pipe *pipe;
     encoders *e;
     const int *item;
@@ -99,7 +99,13 @@ static int one_item(run_of *r, int64_t at, jepa_err *err) {
             w->at = at;
         }
         if (s->kind == S_CLIP) {
-            w->row[w->n] = (part_row){.item = r->item[at], .clip = s->number, .line = it->line, .start = s->start, .end = s->end, .label = it->label, .path = it->path};
+            w->row[w->n] = (part_row){.item = r->item[at],
+                                      .clip = s->number,
+                                      .line = it->line,
+                                      .start = s->start,
+                                      .end = s->end,
+                                      .label = it->label,
+                                      .path = it->path};
             w->still[w->n] = (unsigned char)s->still;
             memcpy(w->x + (size_t)w->n++ * bytes, s->clip, bytes);
         } else {
@@ -179,7 +185,8 @@ int embed_run(embed_job *j, jepa_err *err) {
     if ((rc = emb_check(j->out, settings, err)) != 0) {
         j->complete_already = rc == 1;
         rc = rc == 1 ? 0 : rc;
-        if (j->complete_already && access(part_path, F_OK) == 0 && part_open(&pt, part_path, settings, floats, NULL) == 0) part_remove(&pt); /* killed just before it went */
+        if (j->complete_already && access(part_path, F_OK) == 0 && part_open(&pt, part_path, settings, floats, NULL) == 0)
+            part_remove(&pt); /* killed just before it went */
         goto done;
     }
     if ((rc = part_open(&pt, part_path, settings, floats, err)) < 0) goto done;
@@ -193,11 +200,24 @@ int embed_run(embed_job *j, jepa_err *err) {
         j->line(j->ctx, text);
     }
     static const char *const pools[] = {"mean", "none", "time", "space"};
-    const emb_meta m = {.model = ck_path(j->m->c), .sha256 = sha, .precision = "f32", .pool = pools[p->pool], .version = JEPA_VERSION, .settings = settings,
-                        .transform = j->m->transform, .device = j->m->device, .frames = p->frames, .grid = {p->grid[0], p->grid[1], p->grid[2]},
-                        .per_row = p->per_row, .dim = p->dim, .store = j->store, .layered = p->pool != JEPA_POOL_MEAN, .gzip = j->gzip};
+    const emb_meta m = {.model = ck_path(j->m->c),
+                        .sha256 = sha,
+                        .precision = "f32",
+                        .pool = pools[p->pool],
+                        .version = JEPA_VERSION,
+                        .settings = settings,
+                        .transform = j->m->transform,
+                        .device = j->m->device,
+                        .frames = p->frames,
+                        .grid = {p->grid[0], p->grid[1], p->grid[2]},
+                        .per_row = p->per_row,
+                        .dim = p->dim,
+                        .store = j->store,
+                        .layered = p->pool != JEPA_POOL_MEAN,
+                        .gzip = j->gzip};
     emb_source before = part_source(pt);
-    if (emb_ending(j->out) == EMB_H5 && (rc = emb_h5_open(&r.h5, j->out, &m, &before, p->every > 0 ? 0 : total * p->clips, err)) < 0) goto done;
+    if (emb_ending(j->out) == EMB_H5 && (rc = emb_h5_open(&r.h5, j->out, &m, &before, p->every > 0 ? 0 : total * p->clips, err)) < 0)
+        goto done;
     r.pt = pt, r.item = todo, r.n = n, r.skip = skip, r.total = total, r.flushed = now();
     if (n > 0) {
         if ((rc = encoders_open(&r.e, j, err)) < 0 || (rc = clip_pipe_open(&r.pipe, j, todo, n, err)) < 0) goto done;
@@ -205,7 +225,8 @@ int embed_run(embed_job *j, jepa_err *err) {
             if ((rc = one_item(&r, i, err)) < 0) goto done;
             if (i + 1 == n || !j->stop || !j->stop(j->ctx)) continue;
             if ((rc = drain(&r, 0, 1, err)) == 0)
-                rc = err_set(err, JEPA_E_CANCELLED, "stopped after %lld of %lld items; the same command goes on from there", (long long)(skip + r.written), (long long)total);
+                rc = err_set(err, JEPA_E_CANCELLED, "stopped after %lld of %lld items; the same command goes on from there",
+                             (long long)(skip + r.written), (long long)total);
             goto done;
         }
         if ((rc = drain(&r, 0, 1, err)) < 0) goto done;

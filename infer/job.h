@@ -27,10 +27,10 @@ typedef struct work { /* clips of one item, and what follows them */
     float *rows;
     part_row *row;
     int n, most;
-    slot_kind end;     /* S_FREE: the item goes on; else it ends after these clips */
+    slot_kind end; /* S_FREE: the item goes on; else it ends after these clips */
     char reason[600];
-    int64_t at;        /* its place in the list of what is to do */
-    int state, rc;     /* inside job_encode.c */
+    int64_t at;    /* its place in the list of what is to do */
+    int state, rc; /* inside job_encode.c */
     jepa_err err;
 } work;
 typedef struct encoders encoders;
@@ -40,9 +40,9 @@ typedef struct encoders encoders;
 int encoders_open(encoders **out, const embed_job *j, jepa_err *err);
 void encoders_close(encoders **e);
 int encoders_count(const encoders *e);
-work *encoders_new(encoders *e);        /* an empty one; NULL: the oldest must be taken first */
-void encoders_give(encoders *e);        /* the one that encoders_new gave goes to work */
+work *encoders_new(encoders *e); /* an empty one; NULL: the oldest must be taken first */
+void encoders_give(encoders *e); /* the one that encoders_new gave goes to work */
 int encoders_pending(const encoders *e);
 work *encoders_oldest(encoders *e, int wait); /* done, in the order they were given; NULL: none is (wait: none was given) */
-void encoders_taken(encoders *e);       /* the oldest is free again */
+void encoders_taken(encoders *e);             /* the oldest is free again */
 #endif

@@ -53,7 +53,8 @@ static void *encode(void *arg) {
 static void shape_of(const embed_job *j, int *sessions, int *threads) {
     const jepa *m = j->m;
     const int all = dev_threads(m->d);
-    const enc_shape s = {.batch = j->batch < 1 ? 1 : j->batch, .frames = j->plan->frames, .height = j->plan->clip.crop, .width = j->plan->clip.crop};
+    const enc_shape s = {
+        .batch = j->batch < 1 ? 1 : j->batch, .frames = j->plan->frames, .height = j->plan->clip.crop, .width = j->plan->clip.crop};
     const double memory = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE), each = (double)enc_acts_bytes(m->e, &s);
     int n = all < MOST_ENCODERS ? all : MOST_ENCODERS;
     if (j->plan->every <= 0 && (double)j->inputs->n * j->plan->clips < 2.0 * n) n = 1; /* a clip or two: all cores for each */
@@ -75,7 +76,8 @@ void encoders_close(encoders **ap) {
         if (a->e[i].started) pthread_join(a->e[i].thread, NULL);
         jepa_session_close(&a->e[i].run);
     }
-    for (int i = 0; a->ring && i < a->size; i++) mem_free(a->ring[i].x), mem_free(a->ring[i].still), mem_free(a->ring[i].rows), mem_free(a->ring[i].row);
+    for (int i = 0; a->ring && i < a->size; i++)
+        mem_free(a->ring[i].x), mem_free(a->ring[i].still), mem_free(a->ring[i].rows), mem_free(a->ring[i].row);
     mem_free(a->ring), mem_free(a->e);
     pthread_cond_destroy(&a->ready);
     pthread_cond_destroy(&a->done);
@@ -102,7 +104,8 @@ int encoders_open(encoders **out, const embed_job *j, jepa_err *err) {
     for (int i = 0; i < a->size && !rc; i++) {
         work *w = &a->ring[i];
         w->most = (int)most;
-        if (!(w->x = mem_alloc(most, clip)) || !(w->still = mem_alloc(most, 1)) || !(w->rows = mem_alloc(most * row, sizeof(float))) || !(w->row = mem_alloc(most, sizeof *w->row)))
+        if (!(w->x = mem_alloc(most, clip)) || !(w->still = mem_alloc(most, 1)) || !(w->rows = mem_alloc(most * row, sizeof(float))) ||
+            !(w->row = mem_alloc(most, sizeof *w->row)))
             rc = err_set(err, JEPA_E_MEMORY, "no memory for batches of %zu clips: a smaller --batch needs less", most);
     }
     for (int i = 0; i < a->n && !rc; i++) {
@@ -110,7 +113,8 @@ int encoders_open(encoders **out, const embed_job *j, jepa_err *err) {
         rc = session_open(j->m, threads, &a->e[i].run, err);
     }
     for (int i = 0; i < a->n && !rc; i++)
-        if (!(a->e[i].started = !pthread_create(&a->e[i].thread, NULL, encode, &a->e[i]))) rc = err_set(err, JEPA_E_MEMORY, "a computing thread could not be started");
+        if (!(a->e[i].started = !pthread_create(&a->e[i].thread, NULL, encode, &a->e[i])))
+            rc = err_set(err, JEPA_E_MEMORY, "a computing thread could not be started");
     if (rc < 0) encoders_close(out);
     return rc;
 }

@@ -67,7 +67,9 @@ static int decode_item(decoder *d, const item *it) {
     const vid_opts o = {.as_stored = p->as_stored};
     int rc, quit = 0, sent = 0;
     int still = 0;
-    if ((rc = vid_open_item(&v, it, &o, &e)) < 0 || (rc = clips_of(v, p, &l, &e)) < 0 || (rc = still = image_rows(d->pipe->j->m, p, vid_get_info(v), &e)) < 0) goto done;
+    if ((rc = vid_open_item(&v, it, &o, &e)) < 0 || (rc = clips_of(v, p, &l, &e)) < 0 ||
+        (rc = still = image_rows(d->pipe->j->m, p, vid_get_info(v), &e)) < 0)
+        goto done;
     rc = 0;
     for (int k = 0; k < l.n; k++) {
         slot *s = claim(d);
@@ -88,7 +90,8 @@ done:;
     const vid_info *i = v ? vid_get_info(v) : NULL;
     if (i && rc == 0 && i->promised > i->frames)
         snprintf(note, sizeof note, "cut short: %lld of %lld frames can be decoded", (long long)i->frames, (long long)i->promised);
-    else if (l.slow) snprintf(note, sizeof note, "slower than the asked %g frames per second (%.3g): every frame is used", p->fps, i ? i->fps : 0);
+    else if (l.slow)
+        snprintf(note, sizeof note, "slower than the asked %g frames per second (%.3g): every frame is used", p->fps, i ? i->fps : 0);
     mem_free(l.index);
     vid_close(&v);
     if (quit) return -1;
@@ -136,10 +139,12 @@ int clip_pipe_open(clip_pipe **out, const embed_job *j, const int *todo, int64_t
         pthread_cond_init(&d->freed, NULL);
         p->n_decoders++;
         for (int k = 0; k < SLOTS && !rc; k++)
-            if (!(d->ring[k].clip = mem_alloc(bytes, 1))) rc = err_set(err, JEPA_E_MEMORY, "no memory for %d clips of %zu bytes", want * SLOTS, bytes);
+            if (!(d->ring[k].clip = mem_alloc(bytes, 1)))
+                rc = err_set(err, JEPA_E_MEMORY, "no memory for %d clips of %zu bytes", want * SLOTS, bytes);
     }
     for (int i = 0; i < want && !rc; i++)
-        if (!(p->d[i].started = !pthread_create(&p->d[i].thread, NULL, decode, &p->d[i]))) rc = err_set(err, JEPA_E_MEMORY, "a decoding thread could not be started");
+        if (!(p->d[i].started = !pthread_create(&p->d[i].thread, NULL, decode, &p->d[i])))
+            rc = err_set(err, JEPA_E_MEMORY, "a decoding thread could not be started");
     if (rc < 0) clip_pipe_close(out);
     return rc;
 }

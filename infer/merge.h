@@ -4,8 +4,8 @@
 #include "infer/infer.h"
 
 typedef struct emb_in emb_in;
-/* .h5 or .safetensors. JEPA_E_IO: cannot be opened as that (damaged, or torn by a kill); JEPA_E_USE: not an output of this program, or one that
- * does not hold what merging needs. Of an unfinished .h5 only settings can be asked. */
+/* .h5 or .safetensors. JEPA_E_IO: cannot be opened as that (damaged, or torn by a kill); JEPA_E_USE: not an output of this program, or one
+ * that does not hold what merging needs. Of an unfinished .h5 only settings can be asked. */
 int emb_in_open(emb_in **out, const char *path, jepa_err *err);
 void emb_in_close(emb_in **in);
 int emb_in_complete(const emb_in *in);
@@ -20,7 +20,12 @@ int emb_in_failure(emb_in *in, int64_t k, part_row *r, jepa_err *err);
 
 /* ---- the .h5 half (merge_h5.c) ---- */
 typedef struct h5_in h5_in;
-typedef struct h5_in_info { int64_t rows, failures; int complete; emb_meta m; char *text; /* holds m's texts: mem_free */ } h5_in_info;
+typedef struct h5_in_info {
+    int64_t rows, failures;
+    int complete;
+    emb_meta m;
+    char *text; /* holds m's texts: mem_free */
+} h5_in_info;
 int h5_in_open(h5_in **out, const char *path, h5_in_info *info, jepa_err *err);
 void h5_in_close(h5_in **h);
 int h5_in_row(h5_in *h, int64_t k, float *data /* or NULL */, part_row *r, jepa_err *err);

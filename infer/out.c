@@ -1,5 +1,5 @@
-/* out.c: an embedding job's result as .npy or .safetensors (HDF5: out_h5.c), written when all of it is there: one row in memory, each column
- * to its own place in the file. */
+/* out.c: an embedding job's result as .npy or .safetensors (HDF5: out_h5.c), written when all of it is there: one row in memory, each
+ * column to its own place in the file. */
 #include "infer/infer.h"
 #include "base/json.h"
 #include "infer/merge.h"
@@ -16,16 +16,19 @@ static int ends(const char *path, const char *with) {
     return n > k && !strcmp(path + n - k, with);
 }
 int emb_ending(const char *path) {
-    return ends(path, ".h5") || ends(path, ".hdf5") ? EMB_H5 : ends(path, ".npy") ? EMB_NPY : ends(path, ".safetensors") ? EMB_SAFETENSORS : EMB_NONE;
+    return ends(path, ".h5") || ends(path, ".hdf5") ? EMB_H5
+           : ends(path, ".npy")                     ? EMB_NPY
+           : ends(path, ".safetensors")             ? EMB_SAFETENSORS
+                                                    : EMB_NONE;
 }
 
 /* ---- columns of a file, each filled from its own place on ---- */
 
 enum { COLUMNS = 6, BUFFER = 1 << 16 };
 typedef struct column {
-    uint64_t at;             /* in the file: where the next flush goes */
+    uint64_t at; /* in the file: where the next flush goes */
     size_t used;
-    unsigned char *buf;      /* [BUFFER] */
+    unsigned char *buf; /* [BUFFER] */
 } column;
 typedef struct columns {
     int fd, n;
@@ -76,15 +79,17 @@ static int put_row(void *ctx, const part_row *r, jepa_err *err) {
         float one;
         for (size_t i = 0; i < n; i++) memcpy(&one, r->data + i, sizeof one), w->half[i] = f32_to_f16(one);
         bad = put(w, 0, w->half, n * sizeof *w->half);
-    } else bad = put(w, 0, r->data, n * sizeof *r->data);
+    } else
+        bad = put(w, 0, r->data, n * sizeof *r->data);
     if (!bad && w->n > 1)
-        bad = put(w, 1, &r->start, sizeof r->start) || put(w, 2, &r->end, sizeof r->end) || put(w, 3, &r->label, sizeof r->label) || put(w, 4, &r->clip, sizeof r->clip) ||
-              put(w, 5, &number, sizeof number);
+        bad = put(w, 1, &r->start, sizeof r->start) || put(w, 2, &r->end, sizeof r->end) || put(w, 3, &r->label, sizeof r->label) ||
+              put(w, 4, &r->clip, sizeof r->clip) || put(w, 5, &number, sizeof number);
     return bad ? err_set_at(err, JEPA_E_IO, w->path, -1, "%s: cannot be written: %s", w->path, strerror(errno)) : 0;
 }
 
 /* head: the file's beginning; offset[n]: where each column's bytes begin. */
-static int write_columns(const char *path, const emb_meta *m, const emb_source *s, const void *head, size_t head_size, int n, const uint64_t *offset, jepa_err *err) {
+static int write_columns(const char *path, const emb_meta *m, const emb_source *s, const void *head, size_t head_size, int n,
+                         const uint64_t *offset, jepa_err *err) {
     char aside[1200];
     columns w = {.fd = -1, .n = n, .m = m, .path = path, .most = s->rows};
     int rc = 0;
@@ -100,13 +105,18 @@ static int write_columns(const char *path, const emb_meta *m, const emb_source *
     int bad = (w.fd = open(aside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666)) < 0 || write_at(w.fd, head, head_size, 0);
     if (!bad && (rc = s->each(s->ctx, 0, put_row, &w, err)) < 0) goto done;
     for (int i = 0; i < n && !bad; i++) bad = flush(&w, &w.c[i]);
-    if (!bad && w.rows != s->rows) rc = err_set_at(err, JEPA_E_IO, path, -1, "%s: %lld of %lld rows came", path, (long long)w.rows, (long long)s->rows);
-    else if (bad || fsync(w.fd)) rc = err_set_at(err, JEPA_E_IO, path, -1, "%s: cannot be written: %s", path, strerror(errno));
-    else if (rename(aside, path)) rc = err_set_at(err, JEPA_E_IO, path, -1, "%s: cannot be written: %s", path, strerror(errno));
+    if (!bad && w.rows != s->rows)
+        rc = err_set_at(err, JEPA_E_IO, path, -1, "%s: %lld of %lld rows came", path, (long long)w.rows, (long long)s->rows);
+    else if (bad || fsync(w.fd))
+        rc = err_set_at(err, JEPA_E_IO, path, -1, "%s: cannot be written: %s", path, strerror(errno));
+    else if (rename(aside, path))
+        rc = err_set_at(err, JEPA_E_IO, path, -1, "%s: cannot be written: %s", path, strerror(errno));
 done:
     if (w.fd >= 0) close(w.fd);
-    if (rc) unlink(aside);
-    else dir_sync(path);
+    if (rc)
+        unlink(aside);
+    else
+        dir_sync(path);
     for (int i = 0; i < n; i++) mem_free(w.c[i].buf);
     mem_free(w.half);
     return rc;
@@ -115,8 +125,10 @@ done:
 /* NumPy format 1.0: magic, version, header length, a Python literal padded to 64 bytes, the data. */
 static int out_npy(const char *path, const emb_meta *m, const emb_source *s, jepa_err *err) {
     char head[512], dict[256], shape[96];
-    if (m->layered) snprintf(shape, sizeof shape, "(%lld, %lld, %lld)", (long long)s->rows, (long long)m->per_row, (long long)m->dim);
-    else snprintf(shape, sizeof shape, "(%lld, %lld)", (long long)s->rows, (long long)m->dim);
+    if (m->layered)
+        snprintf(shape, sizeof shape, "(%lld, %lld, %lld)", (long long)s->rows, (long long)m->per_row, (long long)m->dim);
+    else
+        snprintf(shape, sizeof shape, "(%lld, %lld)", (long long)s->rows, (long long)m->dim);
     int n = snprintf(dict, sizeof dict, "{'descr': '%s', 'fortran_order': False, 'shape': %s, }", m->store == T_F16 ? "<f2" : "<f4", shape);
     int total = (10 + n + 1 + 63) / 64 * 64 - 10;
     memcpy(head, "\x93NUMPY\x01\x00", 8);
@@ -137,22 +149,29 @@ static int list_failure(void *ctx, const part_row *r, jepa_err *err) {
 
 /* u64 size of the header, the header in JSON padded with spaces to a multiple of 8, the tensors. */
 static int out_safetensors(const char *path, const emb_meta *m, const emb_source *s, jepa_err *err) {
-    static const struct { const char *name, *type; size_t size; } col[COLUMNS] = {
-        {"embeddings", NULL, 0}, {"start_seconds", "F64", 8}, {"end_seconds", "F64", 8}, {"label", "I64", 8}, {"clip", "I32", 4}, {"item", "I32", 4}};
+    static const struct {
+        const char *name, *type;
+        size_t size;
+    } col[COLUMNS] = {{"embeddings", NULL, 0}, {"start_seconds", "F64", 8}, {"end_seconds", "F64", 8},
+                      {"label", "I64", 8},     {"clip", "I32", 4},          {"item", "I32", 4}};
     char frames[32], grid[80];
     json_writer w = {0}, bad = {.indent = -1};
     uint64_t offset[COLUMNS + 1] = {0};
     unsigned char *head = NULL;
     int rc = 0;
     size_t cells, rows = (size_t)s->rows, row = m->store == T_F16 ? 2 : 4;
-    if (size_mul(row, (size_t)m->per_row, &row) || size_mul(row, (size_t)m->dim, &row) || size_mul(row, rows, &cells)) return err_set(err, JEPA_E_MEMORY, "%s: too many rows", path);
+    if (size_mul(row, (size_t)m->per_row, &row) || size_mul(row, (size_t)m->dim, &row) || size_mul(row, rows, &cells))
+        return err_set(err, JEPA_E_MEMORY, "%s: too many rows", path);
     jw_open(&bad, NULL, '[');
     if (s->failures && (rc = s->each(s->ctx, 1, list_failure, &bad, err)) < 0) goto done;
     jw_close(&bad, ']');
     snprintf(frames, sizeof frames, "%d", m->frames);
     snprintf(grid, sizeof grid, "%lld,%lld,%lld", (long long)m->grid[0], (long long)m->grid[1], (long long)m->grid[2]);
-    const struct { const char *key, *value; } meta[] = {{"model", m->model}, {"model_sha256", m->sha256}, {"precision", m->precision}, {"frames", frames}, {"grid", grid}, {"pool", m->pool},
-                                                        {"transform", m->transform}, {"device", m->device}, {"version", m->version}, {"settings", m->settings}, {"failed", bad.text}};
+    const struct {
+        const char *key, *value;
+    } meta[] = {{"model", m->model},     {"model_sha256", m->sha256}, {"precision", m->precision}, {"frames", frames},
+                {"grid", grid},          {"pool", m->pool},           {"transform", m->transform}, {"device", m->device},
+                {"version", m->version}, {"settings", m->settings},   {"failed", bad.text}};
     w.indent = -1;
     jw_open(&w, NULL, '{');
     jw_open(&w, "__metadata__", '{');
@@ -191,10 +210,14 @@ done:
 
 int emb_write(const char *path, const emb_meta *m, const emb_source *s, jepa_err *err) {
     switch (emb_ending(path)) {
-    case EMB_H5: return emb_h5_write(path, m, s, err);
-    case EMB_NPY: return out_npy(path, m, s, err);
-    case EMB_SAFETENSORS: return out_safetensors(path, m, s, err);
-    default: return err_set(err, JEPA_E_USE, "%s: outputs end in .h5, .npy or .safetensors", path);
+    case EMB_H5:
+        return emb_h5_write(path, m, s, err);
+    case EMB_NPY:
+        return out_npy(path, m, s, err);
+    case EMB_SAFETENSORS:
+        return out_safetensors(path, m, s, err);
+    default:
+        return err_set(err, JEPA_E_USE, "%s: outputs end in .h5, .npy or .safetensors", path);
     }
 }
 
@@ -208,7 +231,9 @@ int emb_check(const char *path, const char *settings, jepa_err *err) {
     if (stat(path, &st)) return 0;
     const int begun = snprintf(aside, sizeof aside, "%s.part", path) < (int)sizeof aside && stat(aside, &st) == 0;
     if (how == EMB_NPY) /* killed between the last two steps: OUT.part says whether it is this job's */
-        return begun ? 0 : err_set(err, JEPA_E_USE, "%s: exists already, and .npy does not say how it was made; remove it or choose another -o", path);
+        return begun ? 0
+                     : err_set(err, JEPA_E_USE, "%s: exists already, and .npy does not say how it was made; remove it or choose another -o",
+                               path);
     int rc = emb_in_open(&in, path, &why);
     if (rc < 0) {
         if (begun && how == EMB_H5 && rc == JEPA_E_IO) return 0; /* a killed job's, torn: made anew from OUT.part */
@@ -216,8 +241,10 @@ int emb_check(const char *path, const char *settings, jepa_err *err) {
     }
     if (settings_differ(emb_in_settings(in), settings, what, sizeof what))
         rc = err_set(err, JEPA_E_USE, "%s: exists already with other settings (%s); remove it or choose another -o", path, what);
-    else if (emb_in_complete(in)) rc = 1;
-    else if (!begun) rc = err_set(err, JEPA_E_USE, "%s: is unfinished, and %s to go on from is gone; remove it or choose another -o", path, aside);
+    else if (emb_in_complete(in))
+        rc = 1;
+    else if (!begun)
+        rc = err_set(err, JEPA_E_USE, "%s: is unfinished, and %s to go on from is gone; remove it or choose another -o", path, aside);
     emb_in_close(&in);
     return rc;
 }

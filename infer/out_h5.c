@@ -1,7 +1,7 @@
 /* out_h5.c: an embedding job's .h5, the one place that writes it: rows, their paths and times, and what failed; data sets grow row by row.
  *
- * The file is made aside with all attributes and (a job that goes on) the rows there are, and renamed: from then on it says what it is. It is
- * opened again without HDF5's locks, so that others can look in; they see what was last flushed. */
+ * The file is made aside with all attributes and (a job that goes on) the rows there are, and renamed: from then on it says what it is. It
+ * is opened again without HDF5's locks, so that others can look in; they see what was last flushed. */
 #include "infer/infer.h"
 #include "video/h5.h"
 
@@ -14,15 +14,16 @@
 
 enum { CHUNK_BYTES = 1 << 16, CHUNK_ROWS = 1024 };
 enum { C_EMB, C_PATH, C_CLIP, C_START, C_END, C_LABEL, C_ITEM, C_FPATH, C_FREASON, C_FITEM, C_FLINE, COLUMNS };
-static const char *const names[COLUMNS] = {"embeddings", "path", "clip", "start_seconds", "end_seconds", "label", "item", "failed/path", "failed/reason", "failed/item", "failed/line"};
+static const char *const names[COLUMNS] = {"embeddings", "path",        "clip",          "start_seconds", "end_seconds", "label",
+                                           "item",       "failed/path", "failed/reason", "failed/item",   "failed/line"};
 
 struct emb_h5 {
     hid_t file, text, id[COLUMNS];
-    hid_t small;         /* transfers with a small buffer: the library clears one of 1 MiB for each text otherwise */
+    hid_t small; /* transfers with a small buffer: the library clears one of 1 MiB for each text otherwise */
     char path[1100];
-    emb_meta m;          /* numbers only are used after opening */
+    emb_meta m; /* numbers only are used after opening */
     int64_t rows, failures;
-    int broken;          /* a write failed: HDF5 1.10 crashes when it is asked to close such a file, so its handles are let go, not closed */
+    int broken; /* a write failed: HDF5 1.10 crashes when it is asked to close such a file, so its handles are let go, not closed */
 };
 
 static int failed(emb_h5 *h, const char *what, jepa_err *err) {
@@ -59,7 +60,8 @@ void emb_h5_close(emb_h5 **hp) {
 
 static int attr(hid_t file, const char *name, hid_t type, int n, const void *value) {
     hsize_t dim = (hsize_t)n;
-    hid_t s = n ? H5Screate_simple(1, &dim, NULL) : H5Screate(H5S_SCALAR), a = s < 0 ? -1 : H5Acreate2(file, name, type, s, H5P_DEFAULT, H5P_DEFAULT);
+    hid_t s = n ? H5Screate_simple(1, &dim, NULL) : H5Screate(H5S_SCALAR),
+          a = s < 0 ? -1 : H5Acreate2(file, name, type, s, H5P_DEFAULT, H5P_DEFAULT);
     int ok = a >= 0 && H5Awrite(a, type, value) >= 0;
     if (a >= 0) H5Aclose(a);
     if (s >= 0) H5Sclose(s);
@@ -67,8 +69,10 @@ static int attr(hid_t file, const char *name, hid_t type, int n, const void *val
 }
 
 static int attributes(emb_h5 *h, const emb_meta *m) {
-    const struct { const char *name, *value; } texts[] = {{"model", m->model}, {"model_sha256", m->sha256}, {"precision", m->precision}, {"pool", m->pool}, {"version", m->version},
-                                                          {"settings", m->settings}, {"transform", m->transform}, {"device", m->device}};
+    const struct {
+        const char *name, *value;
+    } texts[] = {{"model", m->model},     {"model_sha256", m->sha256}, {"precision", m->precision}, {"pool", m->pool},
+                 {"version", m->version}, {"settings", m->settings},   {"transform", m->transform}, {"device", m->device}};
     const int64_t grid[3] = {m->grid[0], m->grid[1], m->grid[2]};
     const int no = 0;
     int ok = 1;
@@ -76,7 +80,8 @@ static int attributes(emb_h5 *h, const emb_meta *m) {
         const char *v = texts[i].value ? texts[i].value : "";
         ok &= attr(h->file, texts[i].name, h->text, 0, &v);
     }
-    return ok && attr(h->file, "frames", H5T_NATIVE_INT, 0, &m->frames) && attr(h->file, "grid", H5T_NATIVE_INT64, 3, grid) && attr(h->file, "complete", H5T_NATIVE_INT, 0, &no);
+    return ok && attr(h->file, "frames", H5T_NATIVE_INT, 0, &m->frames) && attr(h->file, "grid", H5T_NATIVE_INT64, 3, grid) &&
+           attr(h->file, "complete", H5T_NATIVE_INT, 0, &no);
 }
 
 static hid_t half_type(void) { /* IEEE binary16: HDF5 1.10 has no name for it */
@@ -92,9 +97,11 @@ static hid_t column(emb_h5 *h, const char *name, hid_t type, int rank, const hsi
     for (int i = 1; i < rank; i++) row *= (size_t)chunk[i];
     while (chunk[0] < CHUNK_ROWS && chunk[0] * row < CHUNK_BYTES && (expect < 1 || chunk[0] < (hsize_t)expect)) chunk[0] *= 2;
     for (int i = 1; i < rank; i++) /* HDF5 has no chunk of 4 GiB */
-        while (row > (size_t)1 << 30 && chunk[i] > 1) row = row / (size_t)chunk[i] * (size_t)((chunk[i] + 1) / 2), chunk[i] = (chunk[i] + 1) / 2;
+        while (row > (size_t)1 << 30 && chunk[i] > 1)
+            row = row / (size_t)chunk[i] * (size_t)((chunk[i] + 1) / 2), chunk[i] = (chunk[i] + 1) / 2;
     hid_t s = H5Screate_simple(rank, now, most), c = H5Pcreate(H5P_DATASET_CREATE), d = -1;
-    if (s >= 0 && c >= 0 && H5Pset_chunk(c, rank, chunk) >= 0 && (!gzip || (H5Pset_shuffle(c) >= 0 && H5Pset_deflate(c, (unsigned)gzip) >= 0)))
+    if (s >= 0 && c >= 0 && H5Pset_chunk(c, rank, chunk) >= 0 &&
+        (!gzip || (H5Pset_shuffle(c) >= 0 && H5Pset_deflate(c, (unsigned)gzip) >= 0)))
         d = H5Dcreate2(h->file, name, type, s, H5P_DEFAULT, c, H5P_DEFAULT);
     if (s >= 0) H5Sclose(s);
     if (c >= 0) H5Pclose(c);
@@ -103,14 +110,17 @@ static hid_t column(emb_h5 *h, const char *name, hid_t type, int rank, const hsi
 
 static int columns(emb_h5 *h, const emb_meta *m, int64_t expect, const char **what) {
     const hsize_t dim[2] = {(hsize_t)(m->layered ? m->per_row : m->dim), (hsize_t)m->dim}, none[2] = {1, 1};
-    hid_t emb = m->store == T_F16 ? half_type() : H5Tcopy(H5T_IEEE_F32LE), g = H5Gcreate2(h->file, "failed", H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
-    const hid_t type[COLUMNS] = {emb, h->text, H5T_STD_I32LE, H5T_IEEE_F64LE, H5T_IEEE_F64LE, H5T_STD_I64LE, H5T_STD_I64LE, h->text, h->text, H5T_STD_I64LE, H5T_STD_I32LE};
+    hid_t emb = m->store == T_F16 ? half_type() : H5Tcopy(H5T_IEEE_F32LE),
+          g = H5Gcreate2(h->file, "failed", H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+    const hid_t type[COLUMNS] = {emb,           h->text, H5T_STD_I32LE, H5T_IEEE_F64LE, H5T_IEEE_F64LE, H5T_STD_I64LE,
+                                 H5T_STD_I64LE, h->text, h->text,       H5T_STD_I64LE,  H5T_STD_I32LE};
     int ok = emb >= 0 && g >= 0;
     *what = "failed";
     for (int i = 0; i < COLUMNS && ok; i++) {
         const int bad = i >= C_FPATH;
         *what = names[i];
-        h->id[i] = column(h, names[i], type[i], i == C_EMB ? m->layered ? 3 : 2 : 1, i == C_EMB ? dim : none, bad ? 16 : expect, i == C_EMB ? m->gzip : 0);
+        h->id[i] = column(h, names[i], type[i], i == C_EMB ? m->layered ? 3 : 2 : 1, i == C_EMB ? dim : none, bad ? 16 : expect,
+                          i == C_EMB ? m->gzip : 0);
         ok = h->id[i] >= 0;
     }
     if (g >= 0) H5Gclose(g);
@@ -121,7 +131,8 @@ static int columns(emb_h5 *h, const emb_meta *m, int64_t expect, const char **wh
 static int text_type(emb_h5 *h) {
     h->text = H5Tcopy(H5T_C_S1);
     h->small = H5Pcreate(H5P_DATASET_XFER);
-    return h->small >= 0 && H5Pset_buffer(h->small, 4096, NULL, NULL) >= 0 && h->text >= 0 && H5Tset_size(h->text, H5T_VARIABLE) >= 0 && H5Tset_cset(h->text, H5T_CSET_UTF8) >= 0;
+    return h->small >= 0 && H5Pset_buffer(h->small, 4096, NULL, NULL) >= 0 && h->text >= 0 && H5Tset_size(h->text, H5T_VARIABLE) >= 0 &&
+           H5Tset_cset(h->text, H5T_CSET_UTF8) >= 0;
 }
 
 static hid_t unlocked(void) {
@@ -137,7 +148,8 @@ static int make(emb_h5 *h, const char *aside, const emb_meta *m, int64_t expect,
     hid_t access = unlocked();
     int fd = open(aside, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666); /* gives the reason that HDF5 would keep to itself */
     if (fd >= 0) close(fd);
-    int ok = fd >= 0 && access >= 0 && (h->file = H5Fcreate(aside, H5F_ACC_TRUNC, H5P_DEFAULT, access)) >= 0 && text_type(h) && columns(h, m, expect, &what) && attributes(h, m);
+    int ok = fd >= 0 && access >= 0 && (h->file = H5Fcreate(aside, H5F_ACC_TRUNC, H5P_DEFAULT, access)) >= 0 && text_type(h) &&
+             columns(h, m, expect, &what) && attributes(h, m);
     if (access >= 0) H5Pclose(access);
     return ok ? 0 : failed(h, what, err);
 }
@@ -157,8 +169,9 @@ static int put(emb_h5 *h, int column, hid_t memory, int64_t row, const void *val
     const hsize_t wide = (hsize_t)(h->m.layered ? h->m.per_row : h->m.dim), deep = (hsize_t)h->m.dim;
     hsize_t to[3] = {(hsize_t)row + 1, wide, deep}, at[3] = {(hsize_t)row, 0, 0}, count[3] = {1, wide, deep};
     hid_t d = h->id[column], there = -1, here = -1;
-    int ok = H5Dset_extent(d, to) >= 0 && (there = H5Dget_space(d)) >= 0 && H5Sselect_hyperslab(there, H5S_SELECT_SET, at, NULL, count, NULL) >= 0 &&
-             (here = H5Screate_simple(rank, count, NULL)) >= 0 && H5Dwrite(d, memory, here, there, column == C_EMB ? H5P_DEFAULT : h->small, value) >= 0;
+    int ok = H5Dset_extent(d, to) >= 0 && (there = H5Dget_space(d)) >= 0 &&
+             H5Sselect_hyperslab(there, H5S_SELECT_SET, at, NULL, count, NULL) >= 0 && (here = H5Screate_simple(rank, count, NULL)) >= 0 &&
+             H5Dwrite(d, memory, here, there, column == C_EMB ? H5P_DEFAULT : h->small, value) >= 0;
     if (here >= 0) H5Sclose(here);
     if (there >= 0) H5Sclose(there);
     return ok;
@@ -166,17 +179,26 @@ static int put(emb_h5 *h, int column, hid_t memory, int64_t row, const void *val
 
 int emb_h5_add(emb_h5 *h, const part_row *r, jepa_err *err) {
     const char *path = r->path ? r->path : "";
-    const struct { int column; hid_t memory; const void *value; } row[] = {
-        {C_EMB, H5T_NATIVE_FLOAT, r->data}, {C_PATH, h->text, &path}, {C_CLIP, H5T_NATIVE_INT32, &r->clip}, {C_START, H5T_NATIVE_DOUBLE, &r->start},
-        {C_END, H5T_NATIVE_DOUBLE, &r->end}, {C_LABEL, H5T_NATIVE_INT64, &r->label}, {C_ITEM, H5T_NATIVE_INT64, &r->item}},
-        bad[] = {{C_FPATH, h->text, &path}, {C_FREASON, h->text, &r->reason}, {C_FITEM, H5T_NATIVE_INT64, &r->item}, {C_FLINE, H5T_NATIVE_INT32, &r->line}};
+    const struct {
+        int column;
+        hid_t memory;
+        const void *value;
+    } row[] = {{C_EMB, H5T_NATIVE_FLOAT, r->data},   {C_PATH, h->text, &path},
+               {C_CLIP, H5T_NATIVE_INT32, &r->clip}, {C_START, H5T_NATIVE_DOUBLE, &r->start},
+               {C_END, H5T_NATIVE_DOUBLE, &r->end},  {C_LABEL, H5T_NATIVE_INT64, &r->label},
+               {C_ITEM, H5T_NATIVE_INT64, &r->item}},
+      bad[] = {{C_FPATH, h->text, &path},
+               {C_FREASON, h->text, &r->reason},
+               {C_FITEM, H5T_NATIVE_INT64, &r->item},
+               {C_FLINE, H5T_NATIVE_INT32, &r->line}};
     const size_t n = r->reason ? sizeof bad / sizeof *bad : sizeof row / sizeof *row;
     int rc = 0;
     h5_lock();
     errno = 0;
     if (fault_point("h5.add")) errno = ENOSPC, rc = failed(h, "row", err);
     for (size_t i = 0; i < n && !rc; i++)
-        if (!(r->reason ? put(h, bad[i].column, bad[i].memory, h->failures, bad[i].value) : put(h, row[i].column, row[i].memory, h->rows, row[i].value)))
+        if (!(r->reason ? put(h, bad[i].column, bad[i].memory, h->failures, bad[i].value)
+                        : put(h, row[i].column, row[i].memory, h->rows, row[i].value)))
             rc = failed(h, names[r->reason ? bad[i].column : row[i].column], err);
     h5_unlock();
     if (!rc) ++*(r->reason ? &h->failures : &h->rows);
@@ -195,7 +217,8 @@ int emb_h5_flush(emb_h5 *h, jepa_err *err) {
 /* ---- opening and finishing ---- */
 
 /* A file aside with its attributes and the rows of `first`. */
-static int begin(emb_h5 **out, const char *path, char *aside, size_t size, const emb_meta *m, const emb_source *first, int64_t rows, jepa_err *err) {
+static int begin(emb_h5 **out, const char *path, char *aside, size_t size, const emb_meta *m, const emb_source *first, int64_t rows,
+                 jepa_err *err) {
     emb_h5 *h = *out = mem_alloc(1, sizeof *h);
     if (!h) return err_set(err, JEPA_E_MEMORY, "no memory to write %s", path);
     h->file = h->text = h->small = -1;
@@ -251,8 +274,10 @@ int emb_h5_write(const char *path, const emb_meta *m, const emb_source *s, jepa_
         if (!say_complete(h) || !shut_and_sync(h, aside) || rename(aside, path)) rc = failed(h, "file", err);
         h5_unlock();
     }
-    if (rc < 0 && h && aside[0]) unlink(aside);
-    else dir_sync(path);
+    if (rc < 0 && h && aside[0])
+        unlink(aside);
+    else
+        dir_sync(path);
     emb_h5_close(&h);
     return rc;
 }

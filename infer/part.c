@@ -24,13 +24,21 @@ struct part {
     int fd;
     char path[1100];
     int64_t floats, items, rows, failures;
-    uint64_t first, end;     /* where records begin, and where the whole ones end */
+    uint64_t first, end; /* where records begin, and where the whole ones end */
     unsigned char *buf;
     size_t cap;
 };
 
-typedef struct head { uint32_t kind, crc; uint64_t size; } head;
-typedef struct row_head { int64_t item, label; double start, end; int32_t clip, line; uint32_t path, reason; } row_head; /* then path, reason, floats */
+typedef struct head {
+    uint32_t kind, crc;
+    uint64_t size;
+} head;
+typedef struct row_head {
+    int64_t item, label;
+    double start, end;
+    int32_t clip, line;
+    uint32_t path, reason;
+} row_head; /* then path, reason, floats */
 
 static int failed(const part *p, jepa_err *err, const char *what) {
     return err_set_at(err, JEPA_E_IO, p->path, -1, "%s: cannot be %s: %s", p->path, what, strerror(errno));
@@ -97,8 +105,15 @@ static int row_of(const part *p, const head *h, part_row *r) {
     if (!rh.path || rh.path > MAX_TEXT || rh.reason > MAX_TEXT || h->size != sizeof rh + rh.path + rh.reason + data) return -1;
     const char *path = (const char *)p->buf + sizeof rh, *reason = path + rh.path;
     if (path[rh.path - 1] || (rh.reason && reason[rh.reason - 1]) || (h->kind == K_FAILED) != (rh.reason > 0)) return -1;
-    *r = (part_row){.item = rh.item, .clip = rh.clip, .line = rh.line, .start = rh.start, .end = rh.end, .label = rh.label, .path = path,
-                    .reason = rh.reason ? reason : NULL, .data = data ? (const float *)(reason + rh.reason) : NULL};
+    *r = (part_row){.item = rh.item,
+                    .clip = rh.clip,
+                    .line = rh.line,
+                    .start = rh.start,
+                    .end = rh.end,
+                    .label = rh.label,
+                    .path = path,
+                    .reason = rh.reason ? reason : NULL,
+                    .data = data ? (const float *)(reason + rh.reason) : NULL};
     return 0;
 }
 
@@ -121,9 +136,10 @@ static int resume(part *p, uint64_t file, const char *settings, jepa_err *err) {
     char got[8], what[200];
     head h;
     int rc;
-    if (pread(p->fd, got, sizeof got, 0) != (ssize_t)sizeof got || memcmp(got, magic, sizeof magic) || (rc = record(p, sizeof magic, file, &h, err)) == 0 ||
-        (rc == 1 && (h.kind != K_SETTINGS || h.size < sizeof(int64_t) + 1)))
-        return err_set_at(err, JEPA_E_IO, p->path, 0, "%s: is not an unfinished job of this program; remove it or choose another -o", p->path);
+    if (pread(p->fd, got, sizeof got, 0) != (ssize_t)sizeof got || memcmp(got, magic, sizeof magic) ||
+        (rc = record(p, sizeof magic, file, &h, err)) == 0 || (rc == 1 && (h.kind != K_SETTINGS || h.size < sizeof(int64_t) + 1)))
+        return err_set_at(err, JEPA_E_IO, p->path, 0, "%s: is not an unfinished job of this program; remove it or choose another -o",
+                          p->path);
     if (rc < 0) return rc;
     int64_t floats;
     memcpy(&floats, p->buf, sizeof floats);
@@ -174,7 +190,8 @@ int part_open(part **out, const char *path, const char *settings, int64_t floats
     p->fd = -1;
     p->floats = floats;
     int rc;
-    if (floats < 1 || (uint64_t)floats > SIZE_MAX / 8 || n > MAX_TEXT || snprintf(p->path, sizeof p->path, "%s", path) >= (int)sizeof p->path) {
+    if (floats < 1 || (uint64_t)floats > SIZE_MAX / 8 || n > MAX_TEXT ||
+        snprintf(p->path, sizeof p->path, "%s", path) >= (int)sizeof p->path) {
         rc = err_set(err, JEPA_E_USE, "output name or settings too long");
         goto fail;
     }
@@ -219,8 +236,14 @@ static void text_in(unsigned char *to, const char *s, uint32_t size) {
 }
 
 int part_add(part *p, const part_row *r, jepa_err *err) {
-    row_head h = {.item = r->item, .label = r->label, .start = r->start, .end = r->end, .clip = r->clip, .line = r->line,
-                  .path = padded(r->path), .reason = padded(r->reason)};
+    row_head h = {.item = r->item,
+                  .label = r->label,
+                  .start = r->start,
+                  .end = r->end,
+                  .clip = r->clip,
+                  .line = r->line,
+                  .path = padded(r->path),
+                  .reason = padded(r->reason)};
     size_t data = r->reason ? 0 : (size_t)p->floats * sizeof(float), size = sizeof h + h.path + h.reason + data;
     int rc = room(p, sizeof(head) + size, err);
     if (rc < 0) return rc;
@@ -230,8 +253,10 @@ int part_add(part *p, const part_row *r, jepa_err *err) {
     text_in(b + h.path, r->reason, h.reason);
     if (data) memcpy(b + h.path + h.reason, r->data, data);
     if ((rc = append(p, r->reason ? K_FAILED : K_ROW, size, err)) < 0) return rc;
-    if (r->reason) p->failures++;
-    else p->rows++;
+    if (r->reason)
+        p->failures++;
+    else
+        p->rows++;
     return 0;
 }
 
@@ -249,11 +274,16 @@ static int each(void *src, int only_failures, row_fn *fn, void *ctx, jepa_err *e
     part_row r;
     int rc = 0;
     for (uint64_t at = p->first; at < p->end; at += sizeof h + h.size) {
-        if (only_failures && p->end - at >= sizeof h && pread(p->fd, &h, sizeof h, (off_t)at) == (ssize_t)sizeof h && h.kind == K_ROW && h.size <= p->end - at - sizeof h) continue;
+        if (only_failures && p->end - at >= sizeof h && pread(p->fd, &h, sizeof h, (off_t)at) == (ssize_t)sizeof h && h.kind == K_ROW &&
+            h.size <= p->end - at - sizeof h)
+            continue;
         if ((rc = record(p, at, p->end, &h, err)) < 0) return rc;
-        if (rc == 0) return err_set_at(err, JEPA_E_IO, p->path, (int64_t)at, "%s: cannot be read back at byte %llu", p->path, (unsigned long long)at);
+        if (rc == 0)
+            return err_set_at(err, JEPA_E_IO, p->path, (int64_t)at, "%s: cannot be read back at byte %llu", p->path,
+                              (unsigned long long)at);
         if (h.kind != K_ROW && h.kind != K_FAILED) continue;
-        if (row_of(p, &h, &r) < 0) return err_set_at(err, JEPA_E_IO, p->path, (int64_t)at, "%s: a damaged record at byte %llu", p->path, (unsigned long long)at);
+        if (row_of(p, &h, &r) < 0)
+            return err_set_at(err, JEPA_E_IO, p->path, (int64_t)at, "%s: a damaged record at byte %llu", p->path, (unsigned long long)at);
         if ((!only_failures || r.reason) && (rc = fn(ctx, &r, err)) < 0) return rc;
     }
     return 0;
@@ -288,11 +318,14 @@ int settings_differ(const char *a, const char *b, char *what, size_t size) {
         for (const json *v = json_first(y); v; v = json_next(v)) {
             const json *u = json_get(x, json_key(v));
             const char *s = json_string(v, NULL), *t = json_string(u, NULL);
-            int same = s && t ? !strcmp(s, t) : !s && !t && u && json_number(u, -1e300) == json_number(v, -1e300) && json_bool(u, 2) == json_bool(v, 2);
+            int same = s && t ? !strcmp(s, t)
+                              : !s && !t && u && json_number(u, -1e300) == json_number(v, -1e300) && json_bool(u, 2) == json_bool(v, 2);
             if (same) continue;
             differ = 1;
-            if (s && t) snprintf(what, size, "%s: %.60s there, %.60s now", json_key(v), t, s);
-            else snprintf(what, size, "%s: %g there, %g now", json_key(v), json_number(u, 0), json_number(v, 0));
+            if (s && t)
+                snprintf(what, size, "%s: %.60s there, %.60s now", json_key(v), t, s);
+            else
+                snprintf(what, size, "%s: %g there, %g now", json_key(v), json_number(u, 0), json_number(v, 0));
             break;
         }
     }

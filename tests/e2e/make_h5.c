@@ -2,8 +2,8 @@
  *
  *     make_h5 OUT.hdf5 NAME CLIPS.safetensors [gzip]
  *
- * NAME holds %d, the clip's number, where each clip has a data set of its own (data/demo_%d/obs/agentview): uint8 [T,H,W,3]. Beside it stand
- * data sets that are no frames. Existing files are added to. */
+ * NAME holds %d, the clip's number, where each clip has a data set of its own (data/demo_%d/obs/agentview): uint8 [T,H,W,3]. Beside it
+ * stand data sets that are no frames. Existing files are added to. */
 #include "checkpoint/checkpoint.h"
 
 #include <hdf5.h>
@@ -46,8 +46,10 @@ int main(int argc, char **argv) {
     for (int64_t i = 0; i < t->t.dim[0]; i++) {
         char name[200], other[256];
         const char *percent = strstr(argv[2], "%d");
-        if (percent) snprintf(name, sizeof name, "%.*s%lld%s", (int)(percent - argv[2]), argv[2], (long long)i, percent + 2);
-        else snprintf(name, sizeof name, "%s", argv[2]);
+        if (percent)
+            snprintf(name, sizeof name, "%.*s%lld%s", (int)(percent - argv[2]), argv[2], (long long)i, percent + 2);
+        else
+            snprintf(name, sizeof name, "%s", argv[2]);
         put(f, name, H5T_NATIVE_UINT8, 4, dim, (const char *)t->t.data + (size_t)i * clip, argc == 5);
         snprintf(other, sizeof other, "%s_actions", name);
         put(f, other, H5T_NATIVE_FLOAT, 2, states, zero, 0);

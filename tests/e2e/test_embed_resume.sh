@@ -22,16 +22,16 @@ for how in KILL TERM INT; do
         kill -$how $pid 2>/dev/null
         wait $pid
         code=$?
-        if [ -e o.$form ]; then
+        if [ -e o.$form ] && [ ! -e o.$form.part ]; then
             echo "$how came too late" # the file is whole then: compared below all the same
         else
             case $how in
             TERM) equal $code 143 "exit code"; tail -n 1 err | grep -q "^jepa: stopped .* goes on" || fail "last line: $(tail -n 1 err)" ;;
             KILL) equal $code 137 "exit code" ;;
-            INT) [ $code = 130 ] || [ -e o.$form ] || echo "SIGINT is ignored in the background here ($code)" ;;
+            INT) [ $code = 130 ] || echo "SIGINT is ignored in the background here ($code)" ;;
             esac
             [ -e o.$form.part ] || fail "no o.$form.part after $how"
-            error 2 "begun with other settings (frames" embed -o o.$form --frames 8
+            error 2 "with other settings (frames" embed -o o.$form --frames 8
         fi
         run 1 embed -o o.$form || continue
         [ $code = 0 ] || says err "going on after [0-9]* of 41 items"

@@ -39,8 +39,21 @@ static const char *settings(const char *shard) {
 }
 
 static emb_meta meta(const char *set, dtype store, int gzip) {
-    return (emb_meta){.model = "m", .sha256 = "abc", .precision = "f32", .pool = "time", .version = "1", .settings = set, .transform = "t", .device = "cpu", .frames = 16,
-                      .grid = {2, 3, 4}, .per_row = PER, .dim = DIM, .store = store, .layered = 1, .gzip = gzip};
+    return (emb_meta){.model = "m",
+                      .sha256 = "abc",
+                      .precision = "f32",
+                      .pool = "time",
+                      .version = "1",
+                      .settings = set,
+                      .transform = "t",
+                      .device = "cpu",
+                      .frames = 16,
+                      .grid = {2, 3, 4},
+                      .per_row = PER,
+                      .dim = DIM,
+                      .store = store,
+                      .layered = 1,
+                      .gzip = gzip};
 }
 
 /* Item i has i % 4 rows; those with none failed, and so did 6, after its rows. */
@@ -64,7 +77,9 @@ static int source_items(int shard, int shards, int only_failures, row_fn *fn, vo
     }
     return rc;
 }
-typedef struct shard_of { int shard, shards; } shard_of;
+typedef struct shard_of {
+    int shard, shards;
+} shard_of;
 static int each(void *src, int only_failures, row_fn *fn, void *ctx, jepa_err *err) {
     const shard_of *s = src;
     return source_items(s->shard, s->shards, only_failures, fn, ctx, err);
@@ -104,7 +119,10 @@ static void assert_same_bytes(const char *a, const char *b) {
 }
 
 /* The rows and failures of an output are those of the source. */
-typedef struct check { emb_in *in; int64_t row, bad; } check;
+typedef struct check {
+    emb_in *in;
+    int64_t row, bad;
+} check;
 static int compare(void *ctx, const part_row *want, jepa_err *err) {
     check *c = ctx;
     part_row r;
@@ -205,19 +223,23 @@ static int merge(const char *out, const char *const *in, int n, int allow, jepa_
 
 static void merged_is_what_one_job_writes(void **state) {
     (void)state;
-    const char *h5[3] = {in_dir("s0.h5"), in_dir("s1.h5"), in_dir("s2.h5")}, *st[3] = {in_dir("s0.safetensors"), in_dir("s1.safetensors"), in_dir("s2.safetensors")};
+    const char *h5[3] = {in_dir("s0.h5"), in_dir("s1.h5"), in_dir("s2.h5")},
+               *st[3] = {in_dir("s0.safetensors"), in_dir("s1.safetensors"), in_dir("s2.safetensors")};
     const char *whole[3] = {in_dir("w.h5"), in_dir("w.safetensors"), in_dir("w.npy")};
     merge_job m;
     jepa_err err = {0};
     for (int half = 0; half < 2; half++) {
         const dtype type = half ? T_F16 : T_F32;
-        for (int i = 0; i < 3; i++) write_shard(h5[i], i, 3, type, i), write_shard(st[i], i, 3, type, 0), write_shard(whole[i], 0, 1, type, 0);
+        for (int i = 0; i < 3; i++)
+            write_shard(h5[i], i, 3, type, i), write_shard(st[i], i, 3, type, 0), write_shard(whole[i], 0, 1, type, 0);
         const char *order[3] = {h5[2], h5[0], h5[1]}, *mixed[3] = {st[1], h5[0], st[2]}, *two[2] = {h5[0], st[2]};
         const char *out[3] = {in_dir("o.h5"), in_dir("o.safetensors"), in_dir("o.npy")};
         for (int form = 0; form < 3; form++) {
             if (merge(out[form], form ? mixed : order, 3, 0, &err, &m) < 0) fail_msg("%s", err.text);
-            if (form) assert_same_bytes(whole[form], out[form]);
-            else assert_holds(out[0], 0, 1);
+            if (form)
+                assert_same_bytes(whole[form], out[form]);
+            else
+                assert_holds(out[0], 0, 1);
             assert_true(m.per_row == PER && m.dim == DIM && m.missing == 0 && m.failures == 176);
             unlink(out[form]);
         }
@@ -243,7 +265,9 @@ static void merged_is_what_one_job_writes(void **state) {
 }
 
 /* Items in a wrong shard, out of order: an input whose numbers lie. */
-typedef struct liar { int64_t item[3]; } liar;
+typedef struct liar {
+    int64_t item[3];
+} liar;
 static int lie(void *src, int only_failures, row_fn *fn, void *ctx, jepa_err *err) {
     const liar *l = src;
     float x[FLOATS] = {0};
@@ -253,8 +277,14 @@ static int lie(void *src, int only_failures, row_fn *fn, void *ctx, jepa_err *er
 }
 static void inputs_that_lie(void **state) {
     (void)state;
-    static const struct { liar l; const char *words; } bad[] = {
-        {{{0, 2, 3}}, "item 3 is not of its shard"}, {{{4, 2, 6}}, "not in order"}, {{{-2, 0, 2}}, "not in order"}, {{{0, 2, 1 << 20}}, "of a job of 700"}, {{{0, 2, INT64_MAX - 1}}, ""}};
+    static const struct {
+        liar l;
+        const char *words;
+    } bad[] = {{{{0, 2, 3}}, "item 3 is not of its shard"},
+               {{{4, 2, 6}}, "not in order"},
+               {{{-2, 0, 2}}, "not in order"},
+               {{{0, 2, 1 << 20}}, "of a job of 700"},
+               {{{0, 2, INT64_MAX - 1}}, ""}};
     const char *path = in_dir("liar.h5"), *in[1] = {path};
     merge_job m;
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
@@ -313,14 +343,15 @@ static int begin(void **state) {
     strcpy(dir, "/tmp/jepa-out-XXXXXX");
     return mkdtemp(dir) ? 0 : -1;
 }
-static int end(void **state) {
-    return rmdir(dir);
-}
+static int end(void **state) { return rmdir(dir); }
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(every_form_holds_what_was_written), cmocka_unit_test(an_h5_in_step), cmocka_unit_test(merged_is_what_one_job_writes),
-        cmocka_unit_test(inputs_that_lie), cmocka_unit_test(every_write_fails_once),
+        cmocka_unit_test(every_form_holds_what_was_written),
+        cmocka_unit_test(an_h5_in_step),
+        cmocka_unit_test(merged_is_what_one_job_writes),
+        cmocka_unit_test(inputs_that_lie),
+        cmocka_unit_test(every_write_fails_once),
     };
     return cmocka_run_group_tests(tests, begin, end);
 }
