@@ -37,18 +37,13 @@ static int looks_like_heif(const uint8_t *b, size_t n) {
     return 0;
 }
 
-static int head_of(const vid *v, int fd, uint8_t *b, int n, uint64_t at) {
-    return v->in == VID_IN_RANGE ? (int)vid_pread(v, b, (size_t)n, (int64_t)at) : (int)pread(fd, b, (size_t)n, (off_t)at);
-}
-
 /* 1: a moov box stands at the top level of this MP4 file. */
 static int has_moov(const vid *v) {
-    int fd = v->in == VID_IN_FILE ? open(v->path, O_RDONLY | O_CLOEXEC) : -1, found = 0;
-    if (v->in == VID_IN_FILE && fd < 0) return 0;
+    int found = 0;
     uint8_t b[16];
     uint64_t at = 0;
     for (int boxes = 0; boxes < 100000 && !found; boxes++) {
-        int k = head_of(v, fd, b, sizeof b, at);
+        int64_t k = vid_pread(v, b, sizeof b, (int64_t)at);
         if (k < 8) break;
         uint64_t size = (uint64_t)b[0] << 24 | (uint64_t)b[1] << 16 | (uint64_t)b[2] << 8 | b[3], least = 8;
         if (size == 1 && k == 16) {
@@ -59,7 +54,6 @@ static int has_moov(const vid *v) {
         if (size < least || size > (uint64_t)INT64_MAX - at) break; /* 0: to the end of the file */
         at += size;
     }
-    if (fd >= 0) close(fd);
     return found;
 }
 
@@ -118,8 +112,7 @@ static int find_streams(vid *v) {
 
 void vid_demux_close(vid *v) {
     avformat_close_input(&v->fmt);
-    if (v->in == VID_IN_RANGE) vid_range_close(v);
-    else avio_closep(&v->io);
+    vid_range_close(v);
     v->next = -1;
     v->have = 0;
 }
@@ -127,11 +120,7 @@ void vid_demux_close(vid *v) {
 int vid_demux(vid *v, jepa_err *err) {
     AVDictionary *o = NULL;
     vid_demux_close(v);
-    av_dict_set(&o, "protocol_whitelist", "file", 0);
-    int rc = fault_point("video.open")     ? AVERROR(EIO)
-             : v->in == VID_IN_RANGE ? vid_range_open(v)
-                                     : avio_open2(&v->io, v->url, AVIO_FLAG_READ, NULL, &o);
-    av_dict_free(&o);
+    int rc = fault_point("video.open") ? AVERROR(EIO) : vid_range_open(v);
     if (rc < 0) return err_set_at(err, JEPA_E_INPUT, v->path, -1, "%s: cannot be opened (%s)", v->path, av_err2str(rc));
     if ((rc = probe(v, err)) < 0) return rc;
     v->fmt = fault_point("video.format") ? NULL : avformat_alloc_context();
@@ -168,8 +157,8 @@ static int make_decoder(vid *v, jepa_err *err) {
         return err_set_at(err, JEPA_E_INPUT, v->path, -1, "%s: pictures of %d×%d are too large (at most %d a side)", v->path, p->width,
                           p->height, VID_MAX_SIDE);
     v->dec = fault_point("video.decoder") ? NULL : avcodec_alloc_context3(c);
-    v->pkt = av_packet_alloc();
-    v->frame = av_frame_alloc();
+    if (!v->pkt) v->pkt = av_packet_alloc();
+    if (!v->frame) v->frame = av_frame_alloc();
     if (!v->dec || !v->pkt || !v->frame || avcodec_parameters_to_context(v->dec, p) < 0)
         return err_set_at(err, JEPA_E_MEMORY, v->path, -1, "%s: no memory for a decoder", v->path);
     v->dec->max_pixels = VID_MAX_PIXELS;
@@ -218,33 +207,32 @@ static int open_image(vid *v, jepa_err *err) {
     return 0;
 }
 
-/* 1: an image (opened), 0: go on with FFmpeg. */
-static int look_at(vid *v, const uint8_t *b, int64_t n, jepa_err *err) {
-    if (n < 0) return err_set_at(err, JEPA_E_INPUT, v->path, -1, "%s: cannot be read", v->path);
-    if (looks_like_heif(b, (size_t)n)) return bad(v, err, "format not read: HEIF or AVIF still image (convert it to PNG or JPEG)");
-    if (!looks_like_image(b, (size_t)n)) return 0;
-    int rc = open_image(v, err);
-    return rc < 0 ? rc : 1;
-}
-
-static int look(vid *v, jepa_err *err) {
+/* The whole file as the range. */
+static int open_file(vid *v, jepa_err *err) {
     struct stat st;
-    uint8_t b[32];
-    if (v->in == VID_IN_RANGE) {
-        if (!v->length) return bad(v, err, "empty file");
-        return look_at(v, b, vid_pread(v, b, sizeof b, 0), err);
-    }
     if (stat(v->path, &st)) {
         if (errno == ENOENT || errno == ENOTDIR) return bad(v, err, "not found");
         return err_set_at(err, JEPA_E_INPUT, v->path, -1, "%s: cannot be opened (%s)", v->path, strerror(errno));
     }
     if (!S_ISREG(st.st_mode)) return bad(v, err, S_ISDIR(st.st_mode) ? "a folder, not a file" : "not a regular file");
     if (!st.st_size) return bad(v, err, "empty file");
-    int fd = open(v->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-    if (fd < 0) return err_set_at(err, JEPA_E_INPUT, v->path, -1, "%s: cannot be opened (%s)", v->path, strerror(errno));
-    ssize_t n = pread(fd, b, sizeof b, 0);
-    close(fd);
-    return look_at(v, b, n, err);
+    v->fd = open(v->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (v->fd < 0 || fstat(v->fd, &st))
+        return err_set_at(err, JEPA_E_INPUT, v->path, -1, "%s: cannot be opened (%s)", v->path, strerror(errno));
+    v->length = st.st_size;
+    return 0;
+}
+
+/* 1: an image (opened), 0: go on with FFmpeg. */
+static int look(vid *v, jepa_err *err) {
+    uint8_t b[32];
+    if (!v->length) return bad(v, err, "empty file");
+    int64_t n = vid_pread(v, b, sizeof b, 0);
+    if (n < 0) return err_set_at(err, JEPA_E_INPUT, v->path, -1, "%s: cannot be read", v->path);
+    if (looks_like_heif(b, (size_t)n)) return bad(v, err, "format not read: HEIF or AVIF still image (convert it to PNG or JPEG)");
+    if (!looks_like_image(b, (size_t)n)) return 0;
+    int rc = open_image(v, err);
+    return rc < 0 ? rc : 1;
 }
 
 int vid_new(vid **out, const char *path, const vid_opts *opts, jepa_err *err) {
@@ -255,17 +243,33 @@ int vid_new(vid **out, const char *path, const vid_opts *opts, jepa_err *err) {
     if (v) {
         v->fd = -1;
         v->path = mem_alloc(n, 1);
-        v->url = mem_alloc(n + 5, 1);
     }
-    if (!v || !v->path || !v->url) {
+    if (!v || !v->path) {
         vid_close(&v);
         return err_set_at(err, JEPA_E_MEMORY, path, -1, "%s: no memory to open it", path);
     }
     memcpy(v->path, path, n);
-    snprintf(v->url, n + 5, "file:%s", path); /* whatever the name looks like, it is a file */
     if (opts) v->opts = *opts;
     v->next = v->from = v->shown = -1;
     *out = v;
+    return 0;
+}
+
+int vid_index_anew(vid *v, jepa_err *err) {
+    int rc;
+    avcodec_free_context(&v->dec);
+    mem_free(v->packet);
+    mem_free(v->order);
+    mem_free(v->time);
+    v->packet = NULL;
+    v->order = NULL;
+    v->time = NULL;
+    v->packets = v->cap = v->frames = v->unread = v->cut = v->packed = v->exact = v->holds = v->drained = 0;
+    v->last_duration = 0;
+    v->from = v->shown = -1;
+    v->lied = 1;
+    if ((rc = vid_demux(v, err)) < 0 || (rc = make_decoder(v, err)) < 0 || (rc = vid_index(v, err)) < 0) return rc;
+    describe(v);
     return 0;
 }
 
@@ -273,15 +277,17 @@ int vid_open_bytes(vid *v, jepa_err *err) {
     int rc = look(v, err);
     if (rc != 0) return rc < 0 ? rc : 0;
     if ((rc = vid_demux(v, err)) < 0 || (rc = make_decoder(v, err)) < 0 || (rc = vid_convert_open(v, err)) < 0) return rc;
-    if ((rc = vid_index(v, err)) < 0) return rc;
-    describe(v);
-    return 0;
+    rc = vid_index(v, err);
+    if (v->lied) return vid_index_anew(v, err);
+    if (rc == 0) describe(v);
+    return rc;
 }
 
 int vid_open(vid **out, const char *path, const vid_opts *opts, jepa_err *err) {
     vid *v = NULL;
     *out = NULL;
     int rc = vid_new(&v, path, opts, err);
+    if (rc == 0) rc = open_file(v, err);
     if (rc == 0) rc = vid_open_bytes(v, err);
     if (rc < 0) vid_close(&v);
     *out = v;
@@ -303,7 +309,6 @@ void vid_close(vid **pv) {
     mem_free(v->time);
     mem_free(v->still.rgb);
     mem_free(v->path);
-    mem_free(v->url);
     mem_free(v);
     *pv = NULL;
 }

@@ -25,19 +25,17 @@ typedef struct vid_packet {
     int64_t time;           /* when it is shown: pts, or made from dts */
     int64_t pos;            /* in the file, or -1 */
     int32_t size;
-    uint32_t sum;           /* of its first bytes: with size and place, what a packet is known by after a seek */
+    uint32_t sum;           /* of its first bytes: with size and place, what a packet is known by after a seek; 0: not yet read */
     int32_t at;             /* display position, or -1: never shown */
     uint8_t key, hidden;    /* hidden: outside the edit list, or the codec says that it is not for showing */
 } vid_packet;
 
-typedef enum { VID_IN_FILE, VID_IN_RANGE /* fd, base, length: a member of a tar */, VID_IN_H5 } vid_in;
-
 struct vid {
-    char *path, *url;
-    vid_in in;
-    int fd;                 /* -1, but for a range */
-    int64_t base, length, at;
-    h5_frames *set;
+    char *path;
+    int fd;                 /* -1: frames of an HDF5 file */
+    int64_t base, length;   /* what of the file is ours: all, or a member of a tar */
+    int64_t at, blind_from, blind_to; /* see vid_range.c */
+    h5_frames *set;         /* frames of an HDF5 file, else NULL */
     vid_opts opts;
     vid_info info;
     image still;            /* where info.is_image */
@@ -60,6 +58,8 @@ struct vid {
     int packed;             /* MPEG-4 packets with two pictures */
     int cut;                /* the file ends before what it promises */
     int64_t last_duration;  /* of the last packet, in time_base */
+    int unread;             /* the index was made from the container's, without reading the packets */
+    int lied;               /* and it was found out to be wrong */
     int exact;              /* the order was found by decoding everything */
 
     int next;               /* ordinal of the next packet read, -1: not known */
@@ -80,16 +80,18 @@ struct vid {
 };
 
 int vid_new(vid **out, const char *path, const vid_opts *opts, jepa_err *err);
-int vid_open_bytes(vid *v, jepa_err *err); /* the file, or the range, as image or video */
+int vid_open_bytes(vid *v, jepa_err *err); /* the range as image or video */
 int vid_open_still(vid *v, jepa_err *err);
 int64_t vid_pread(const vid *v, void *to, size_t n, int64_t at); /* of the range */
 int vid_range_open(vid *v);             /* v->io over the range; AVERROR */
 void vid_range_close(vid *v);
+void vid_blind(vid *v, int64_t from, int64_t to); /* from now on zeros stand for these bytes (0, 0: for none); the buffer is forgotten */
 int vid_demux(vid *v, jepa_err *err);   /* opens file, demuxer; finds the stream. Also for starting over */
 void vid_demux_close(vid *v);
 int vid_start_decoder(vid *v, jepa_err *err);
-int vid_index(vid *v, jepa_err *err);   /* reads all packets; fills packet, order, time, frames */
-uint32_t vid_sum(const AVPacket *k);
+int vid_index(vid *v, jepa_err *err);   /* fills packet, order, time, frames; starts the decoder */
+int vid_index_anew(vid *v, jepa_err *err); /* reading all packets: where the container's index was found out to be wrong */
+uint32_t vid_sum(const AVPacket *k);    /* never 0 */
 /* Decodes from packet `from` on; display positions low … high become what came out. */
 int vid_recount(vid *v, int from, int low, int high, jepa_err *err);
 int vid_start_of(const vid *v, int f, int back); /* ordinal to decode from for frame f; back: so many keyframes earlier than needed */

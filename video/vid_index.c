@@ -1,4 +1,5 @@
-/* vid_index.c: which frames a file has: all packets are read once, none is decoded.
+/* vid_index.c: which frames a file has: all packets are listed once, none is decoded. Where the container's own index is whole (MP4, MOV) the
+ * packets are listed without reading their bytes; what is then read later is held against it.
  *
  * Display order is the order of the packets' times, edit lists respected (the demuxer marks what they leave out). That is exact for almost
  * every file. Where it cannot be (no times on reordered frames, two frames at one time), everything is decoded once and the order is what
@@ -31,7 +32,7 @@ static int pictures(const AVPacket *k) {
 uint32_t vid_sum(const AVPacket *k) {
     uint32_t h = 2166136261u; /* FNV-1a */
     for (int i = 0; i < k->size && i < 1024; i++) h = (h ^ k->data[i]) * 16777619u;
-    return h;
+    return h ? h : 1;
 }
 
 static int add(vid *v, const AVPacket *k) {
@@ -41,7 +42,7 @@ static int add(vid *v, const AVPacket *k) {
     p->dts = k->dts;
     p->pos = k->pos;
     p->size = k->size;
-    p->sum = vid_sum(k);
+    p->sum = v->unread ? 0 : vid_sum(k);
     p->key = k->flags & AV_PKT_FLAG_KEY ? 1 : 0;
     /* VP8 keeps pictures that are only referred to in packets of their own: bit 4 says "show" */
     int vp8_only_referred_to = v->dec->codec_id == AV_CODEC_ID_VP8 && k->size > 0 && !(k->data[0] & 0x10);
@@ -71,6 +72,54 @@ static int read_all(vid *v, jepa_err *err) {
     v->cut = last_damaged || rc != AVERROR_EOF;
     v->next = -1;
     return 0;
+}
+
+/* ---- from the container's index alone ---- */
+
+/* Each of its samples has a place in the file, none is left out by an edit list, none was lost: 1, and from where to where they lie. */
+static int index_is_whole(const vid *v, int64_t *from, int64_t *to) {
+    AVStream *st = v->fmt->streams[v->stream];
+    enum AVCodecID c = v->dec->codec_id; /* others hide or pack frames in ways that show in their bytes only */
+    int n = avformat_index_get_entries_count(st);
+    if (!av_match_name("mov", v->format->name) || (c != AV_CODEC_ID_H264 && c != AV_CODEC_ID_HEVC)) return 0;
+    if (n < 1 || n > VID_MAX_PACKETS || st->nb_frames != n) return 0; /* in fragments: 0 or the first one's */
+    *from = INT64_MAX, *to = 0;
+    for (int i = 0; i < n; i++) {
+        const AVIndexEntry *e = avformat_index_get_entry(st, i);
+        if (!e || e->flags & AVINDEX_DISCARD_FRAME || e->size < 1 || e->pos < 0 || e->pos > v->length || e->size > v->length - e->pos) return 0;
+        if (e->pos < *from) *from = e->pos;
+        if (e->pos + e->size > *to) *to = e->pos + e->size;
+    }
+    return avformat_index_get_entry(st, 0)->flags & AVINDEX_KEYFRAME;
+}
+
+/* The packets as listed are those of the index, one by one. Keyframes: the index's word, checked when they are read. */
+static int matches_index(vid *v) {
+    AVStream *st = v->fmt->streams[v->stream];
+    if (v->cut || v->packets != avformat_index_get_entries_count(st)) return 0;
+    for (int i = 0; i < v->packets; i++) {
+        const AVIndexEntry *e = avformat_index_get_entry(st, i);
+        vid_packet *p = &v->packet[i];
+        if (!e || e->pos != p->pos || e->size != p->size || p->pts == AV_NOPTS_VALUE || p->dts == AV_NOPTS_VALUE || p->hidden) return 0;
+        p->key = e->flags & AVINDEX_KEYFRAME ? 1 : 0;
+    }
+    return 1;
+}
+
+static int list_packets(vid *v, jepa_err *err) {
+    int64_t from, to;
+    int rc;
+    if (!v->lied && index_is_whole(v, &from, &to) && !fault_point("video.unread")) {
+        v->unread = 1;
+        vid_blind(v, from, to);
+        rc = read_all(v, err);
+        if (rc == 0) vid_blind(v, 0, 0);
+        if (rc < 0 || matches_index(v)) return rc;
+        v->unread = v->packets = v->cut = 0;
+        v->last_duration = 0;
+        if ((rc = vid_demux(v, err)) < 0) return rc;
+    }
+    return read_all(v, err);
 }
 
 /* Frames that the container says it has, less those that an edit list leaves out; 0: it does not say. */
@@ -228,7 +277,7 @@ done:
 }
 
 int vid_index(vid *v, jepa_err *err) {
-    int doubt = 0, rc = read_all(v, err);
+    int doubt = 0, rc = list_packets(v, err);
     if (rc < 0) return rc;
     int64_t promised = promise(v);
     if (sort(v, &doubt) < 0) return err_set_at(err, JEPA_E_MEMORY, v->path, -1, "%s: no memory for the index of its frames", v->path);

@@ -10,6 +10,16 @@ enum { MISSED = 1 }; /* a frame did not come out of the decoder where it should 
 
 /* ---- packets ---- */
 
+/* The bytes are those of the index; where it was made without them they are taken down now, and its word about keyframes is checked. */
+static int bytes_fit(vid *v, vid_packet *p, const AVPacket *k) {
+    uint32_t sum = vid_sum(k);
+    if (p->sum) return p->sum == sum;
+    if (p->pos != k->pos) return 0;
+    p->sum = sum;
+    if (p->key && !(k->flags & AV_PKT_FLAG_KEY)) v->lied = 1; /* decoding must not start here */
+    return 1;
+}
+
 /* Brings packet v->next into v->pkt: 0, VID_EOF, VID_LOST. */
 static int packet(vid *v) {
     if (v->have) return 0;
@@ -23,8 +33,8 @@ static int packet(vid *v) {
         if (v->pkt->stream_index == v->stream) break;
         av_packet_unref(v->pkt);
     }
-    const vid_packet *p = &v->packet[v->next];
-    if (p->size != v->pkt->size || p->sum != vid_sum(v->pkt)) { /* times can be guesses, and differ after a seek */
+    vid_packet *p = &v->packet[v->next];
+    if (p->size != v->pkt->size || !bytes_fit(v, p, v->pkt)) { /* times can be guesses, and differ after a seek */
         av_packet_unref(v->pkt);
         v->next = -1;
         return VID_LOST;
@@ -41,10 +51,10 @@ static void packet_done(vid *v) {
 
 /* All of it has to agree: after a seek program streams give packets that begin in the middle and times that are guesses, and
  * plain pictures have equal bytes. */
-static int same(const vid_packet *p, const AVPacket *k) {
+static int same(vid *v, vid_packet *p, const AVPacket *k) {
     if (p->size != k->size || p->pos != k->pos || k->pos < 0) return 0;
     if (p->pts != AV_NOPTS_VALUE || k->pts != AV_NOPTS_VALUE ? p->pts != k->pts : p->dts != k->dts || k->dts == AV_NOPTS_VALUE) return 0;
-    return p->sum == vid_sum(k);
+    return bytes_fit(v, p, k);
 }
 
 /* After a seek: which packet is this? 0 when it is one at or before `goal`. */
@@ -53,7 +63,7 @@ static int land(vid *v, int goal) {
         if (av_read_frame(v->fmt, v->pkt) < 0) return VID_LOST;
         if (v->pkt->stream_index == v->stream) {
             for (int i = goal; i >= 0; i--) {
-                if (!same(&v->packet[i], v->pkt)) continue;
+                if (!same(v, &v->packet[i], v->pkt)) continue;
                 v->next = i;
                 v->have = 1;
                 return 0;
@@ -239,6 +249,16 @@ int vid_read(vid *v, const int64_t *index, int n, uint8_t *rgb, double *seconds,
     for (int i = 0; i < n; i++) w[i] = (want){index[i], i};
     qsort(w, (size_t)n, sizeof *w, by_index);
     int rc = read_sorted(v, w, n, rgb, seconds, err);
+    if (v->lied && v->unread) { /* whatever came out: again, from an index that is right */
+        int frames = v->frames;
+        rc = vid_index_anew(v, err);
+        if (rc == 0 && v->frames != frames) {
+            if (v->info.promised < frames) v->info.promised = frames;
+            rc = err_set_at(err, JEPA_E_END, v->path, -1, "%s: %d frames, not %d as its index says", v->path, v->frames, frames);
+        } else if (rc == 0) {
+            rc = read_sorted(v, w, n, rgb, seconds, err);
+        }
+    }
     if (rc == MISSED && !v->exact) {
         /* the index promised a frame that no decoding gives: find out once which there are */
         int frames = v->frames;
