@@ -23,7 +23,7 @@ options() {
 # shellcheck disable=SC2046
 embed() { ${EXEC:-} "$JEPA" embed -m m/latest --threads 1 --crop 96 --stride 1 $(options "$1") --quiet -o "$2" list.txt; }
 now() { date +%s.%N; }
-kills=0 runs=0 torn=0
+kills=0 tries=0 runs=0 torn=0
 for form in dense.h5 gzip.h5 plain.npy plain.safetensors; do
     start=$(now)
     run 1 embed $form whole.$form || finish
@@ -58,7 +58,8 @@ while [ $kills -lt "$KILLS" ] && [ $failures = 0 ]; do
         [ $kills -lt "$KILLS" ] || break
         [ -e o.$form ] && [ ! -e o.$form.part ] && compare $form # the kill came between the last write and the exit
         eval "span=\$span_${form%.*}_${form#*.}"
-        wait_seconds=$(awk -v r="$(random $kills)" -v s="$span" 'BEGIN { print r * 1.05 * s }')
+        tries=$((tries + 1))
+        wait_seconds=$(awk -v r="$(random $tries)" -v s="$span" 'BEGIN { print r * 1.05 * s }')
         { EXEC=exec; embed $form o.$form; } >/dev/null 2>err &
         pid=$!
         sleep "$wait_seconds"

@@ -1,6 +1,6 @@
-/* test_embed_job.c: the embedding pipeline: rows in the order of the inputs whatever the number of decoders and the size of a batch; stopped
- * anywhere and gone on with; failures of allocation and writing anywhere. JEPA_TEST_DEVICE=ref: for the thread sanitizer. */
-#include "infer/infer.h"
+/* test_embed_job.c: the embedding pipeline: rows in the order of the inputs whatever the number of decoders and the size of a batch;
+ * stopped anywhere and gone on with; failures of allocation and writing anywhere. JEPA_TEST_DEVICE=ref: for the thread sanitizer. */
+#include "infer/merge.h"
 #include "video/synth.h"
 
 #include <errno.h>
@@ -38,7 +38,6 @@ static void on_failure(void *ctx, const char *path, int line, const char *reason
     assert_true(path[0] && reason[0]);
 }
 
-
 static int job(int decoders, int batch, int clips, int most_asks, jepa_err *err, embed_job *j) {
     clip_plan p;
     jepa_embed_options o;
@@ -46,7 +45,16 @@ static int job(int decoders, int batch, int clips, int most_asks, jepa_err *err,
     o.clips = clips;
     int rc = plan_make(model, &o, &p, err);
     if (rc < 0) return rc;
-    *j = (embed_job){.m = model, .plan = &p, .inputs = &inputs, .out = out, .store = T_F32, .batch = batch, .threads = decoders, .shards = 1, .stop = stop, .encoders = 1 + decoders % 4,
+    *j = (embed_job){.m = model,
+                     .plan = &p,
+                     .inputs = &inputs,
+                     .out = out,
+                     .store = T_F32,
+                     .batch = batch,
+                     .threads = decoders,
+                     .shards = 1,
+                     .stop = stop,
+                     .encoders = 1 + decoders % 4,
                      .failed = on_failure};
     stop_after = most_asks, asked = 0, n_failed = 0;
     return embed_run(j, err);
@@ -70,7 +78,8 @@ static void any_number_of_decoders_and_clips_a_call(void **state) {
         if (job(decoders, 1, 2, 1 << 30, &err, &j) < 0) fail_msg("%s", err.text);
         assert_true(j.rows == 2 * (ITEMS - 2) && j.failures == 2 && n_failed == 2 && !j.resumed && !j.complete_already);
         char *b = bytes(&n);
-        if (!first) first = b, size = n;
+        if (!first)
+            first = b, size = n;
         else {
             assert_int_equal(n, size);
             assert_memory_equal(b, first, n);
@@ -135,8 +144,8 @@ static void stopped_anywhere_and_gone_on_with(void **state) {
     mem_free(whole);
 }
 
-/* The n-th allocation or write fails: an error with a reason; the same command afterwards gives the whole file. An item whose decoding met the
- * failure may be listed as failed instead: then the job is done, with one row set less, and says so. */
+/* The n-th allocation or write fails: an error with a reason; the same command afterwards gives the whole file. An item whose decoding met
+ * the failure may be listed as failed instead: then the job is done, with one row set less, and says so. */
 static void failures_anywhere(void **state) {
     (void)state;
     jepa_err err = {0};
@@ -165,14 +174,83 @@ static void failures_anywhere(void **state) {
             if (rc < 0) fail_msg("after a failure at point %d: %s", at, err.text);
             if (j.failures > 2) continue; /* a clip failed before the job did, and is on record */
         }
-        char *b = bytes(&n); /* the header lists failures, and the broken picture's reason may have been lack of memory: the rows are compared */
-        const size_t rows = size - 8 - (size_t)*(uint64_t *)(void *)whole;
-        assert_true(n > rows && n - 8 - (size_t)*(uint64_t *)(void *)b == rows);
+        char *b =
+            bytes(&n); /* the header lists failures, and the broken picture's reason may have been lack of memory: the rows are compared */
+        const size_t rows = size - 8 - (size_t) * (uint64_t *)(void *)whole;
+        assert_true(n > rows && n - 8 - (size_t) * (uint64_t *)(void *)b == rows);
         assert_memory_equal(b + n - rows, whole + size - rows, rows);
         mem_free(b);
     }
     assert_true(errors > 3);
     mem_free(whole);
+}
+
+/* The same with an .h5, which grows beside OUT.part: stopped or failed anywhere, what comes out in the end holds the same rows. */
+static void assert_same_rows(const char *a, const char *b) {
+    jepa_err err = {0};
+    emb_in *x, *y;
+    part_row r, q;
+    if (emb_in_open(&x, a, &err) < 0 || emb_in_open(&y, b, &err) < 0) fail_msg("%s", err.text);
+    assert_true(emb_in_complete(y) && emb_in_rows(x) == emb_in_rows(y) && emb_in_failures(x) == emb_in_failures(y));
+    for (int64_t k = 0; k < emb_in_rows(x); k++) {
+        if (emb_in_row(x, k, 1, &r, &err) < 0 || emb_in_row(y, k, 1, &q, &err) < 0) fail_msg("%s", err.text);
+        assert_memory_equal(r.data, q.data, D * sizeof(float));
+        assert_true(r.item == q.item && r.clip == q.clip && r.label == q.label && r.start == q.start && r.end == q.end);
+        assert_string_equal(r.path, q.path);
+    }
+    for (int64_t k = 0; k < emb_in_failures(x); k++) {
+        if (emb_in_failure(x, k, &r, &err) < 0 || emb_in_failure(y, k, &q, &err) < 0) fail_msg("%s", err.text);
+        assert_true(r.item == q.item && r.line == q.line);
+        assert_string_equal(r.path, q.path);
+    }
+    emb_in_close(&x), emb_in_close(&y);
+}
+
+static void an_h5_stopped_or_failed_anywhere(void **state) {
+    (void)state;
+    jepa_err err = {0};
+    embed_job j;
+    char whole[96];
+    const int slow = getenv("JEPA_TEST_DEVICE") != NULL;
+    unlink(out), unlink(part_path);
+    snprintf(out, sizeof out, "%s/out.h5", dir);
+    snprintf(part_path, sizeof part_path, "%s.part", out);
+    snprintf(whole, sizeof whole, "%s/whole.h5", dir);
+    atomic_store(&points, 0);
+    if (job(1, 1, 2, 1 << 30, &err, &j) < 0) fail_msg("%s", err.text);
+    const int most = atomic_load(&points);
+    assert_int_equal(rename(out, whole), 0);
+    for (int at = 0; at < 100; at += 1 + at / (slow ? 1 : 4)) {
+        int rc = job(1 + at % 3, 1, 2, at, &err, &j), stops = 0;
+        for (; rc < 0; rc = job(2, 1, 2, at + 1 + stops, &err, &j)) {
+            if (rc != JEPA_E_CANCELLED) fail_msg("%s", err.text);
+            emb_in *seen;
+            if (emb_in_open(&seen, out, &err) < 0) fail_msg("%s", err.text);
+            assert_int_equal(emb_in_complete(seen), 0);
+            emb_in_close(&seen);
+            assert_int_equal(access(part_path, F_OK), 0);
+            assert_in_range(stops++, 0, 200);
+        }
+        assert_same_rows(whole, out);
+        unlink(out);
+        if (!stops) break; /* asked less often than that */
+    }
+    int errors = 0;
+    for (int at = 1; at <= most + 1; at += 1 + at % (slow ? 97 : 17)) {
+        memset(&err, 0, sizeof err);
+        atomic_store(&points, 0), atomic_store(&fail_at, at);
+        int rc = job(1 + at % 2, 1, 2, 1 << 30, &err, &j);
+        atomic_store(&fail_at, 0);
+        if (rc < 0) {
+            errors++;
+            assert_true(err.text[0]);
+            if ((rc = job(2, 1, 2, 1 << 30, &err, &j)) < 0) fail_msg("after a failure at point %d: %s", at, err.text);
+        }
+        if (j.failures == 2) assert_same_rows(whole, out); /* else a clip met the failure, and is on record */
+        unlink(out);
+    }
+    assert_true(errors > 3);
+    unlink(whole);
 }
 
 static int make_clip(const char *path, uint32_t n) {
@@ -205,7 +283,12 @@ static int begin(void **state) {
         snprintf(clip[i], sizeof clip[i], "%s/%d.mp4", dir, i);
         if (make_clip(clip[i], (uint32_t)i)) return -1;
     }
-    for (int i = 0; i < ITEMS; i++) n += snprintf(text + n, sizeof text - (size_t)n, "%s %d\n", i == 2 ? "/nowhere.mp4" : i == 6 ? TEST_DATA "/images/cut.jpg" : clip[i % CLIPS], i);
+    for (int i = 0; i < ITEMS; i++)
+        n += snprintf(text + n, sizeof text - (size_t)n, "%s %d\n",
+                      i == 2   ? "/nowhere.mp4"
+                      : i == 6 ? TEST_DATA "/images/cut.jpg"
+                               : clip[i % CLIPS],
+                      i);
     if (items_parse(&inputs, text, (size_t)n, "list", &err) < 0) return -1;
     jepa_options_defaults(&o);
     o.threads = 1;
@@ -225,6 +308,7 @@ int main(void) {
         cmocka_unit_test(any_number_of_decoders_and_clips_a_call),
         cmocka_unit_test(stopped_anywhere_and_gone_on_with),
         cmocka_unit_test(failures_anywhere),
+        cmocka_unit_test(an_h5_stopped_or_failed_anywhere),
     };
     return cmocka_run_group_tests(tests, begin, end);
 }
