@@ -124,7 +124,11 @@ typedef struct ck_part {
     const params *p;
     const char *prefix; /* the parameters of p that are this module's */
 } ck_part;
+/* Hugging Face has classes for V-JEPA 2 (VJEPA2Model) and for the encoder of I-JEPA (IJepaModel); V-JEPA 1 and 2.1 are refused by name. */
 int ck_write_hf(const char *dir, const model_cfg *m, const ck_part *part, int n, dtype store, size_t shard_bytes, jepa_err *err);
+/* A PyTorch archive as Meta's are: state dicts encoder, target_encoder, predictor, whose names begin with "module.backbone." (I-JEPA and AC:
+ * "module."); torch.load(weights_only=True) opens it. Parts of the same parameters (one encoder as both) share their bytes. */
+int ck_write_pt(const char *path, const model_cfg *m, const ck_part *part, int n, dtype store, jepa_err *err);
 int ck_write_own(const char *dir, const model_cfg *m, const ck_part *part, int n, dtype store, jepa_err *err);
 
 /* ---- training state: a folder step-XXXXXXXX/ that exists only when whole ---- */

@@ -248,15 +248,57 @@ int config_from_own(const ck *c, model_cfg *m, jepa_err *err) {
 
 /* ---- writing ---- */
 
+static const char *type_name(dtype store) { return store == T_BF16 ? "bfloat16" : store == T_F16 ? "float16" : "float32"; }
+
+static int ijepa_to_hf(json_writer *w, const model_cfg *m, dtype store) {
+    jw_open(w, NULL, '{');
+    jw_open(w, "architectures", '[');
+    jw_string(w, NULL, "IJepaModel");
+    jw_close(w, ']');
+    jw_double(w, "attention_probs_dropout_prob", 0);
+    jw_string(w, "dtype", type_name(store));
+    jw_string(w, "hidden_act", "gelu");
+    jw_double(w, "hidden_dropout_prob", 0);
+    jw_double(w, "initializer_range", 0.02);
+    jw_int(w, "intermediate_size", (int64_t)floor((double)m->embed_dim * m->mlp_ratio));
+    jw_string(w, "model_type", "ijepa");
+    if (m->img_height == m->img_width) {
+        jw_int(w, "image_size", m->img_height);
+    } else {
+        jw_open(w, "image_size", '[');
+        jw_int(w, NULL, m->img_height), jw_int(w, NULL, m->img_width);
+        jw_close(w, ']');
+    }
+    jw_int(w, "patch_size", m->patch_size);
+    for (size_t i = 0; i < sizeof HF_IJEPA / sizeof *HF_IJEPA; i++) {
+        const char *at = (const char *)m + HF_IJEPA[i].at;
+        if (HF_IJEPA[i].real)
+            jw_double(w, HF_IJEPA[i].key, *(const double *)(const void *)at);
+        else
+            jw_int(w, HF_IJEPA[i].key, *(const int *)(const void *)at);
+    }
+    jw_bool(w, "qkv_bias", 1);
+    jw_close(w, '}');
+    return 0;
+}
+
 int config_to_hf(json_writer *w, const model_cfg *m, dtype store, const char *where, jepa_err *err) {
-    const char *why = strcmp(m->family, "vjepa2")     ? "only the vjepa2 family has such a folder"
-                      : m->img_height != m->img_width ? "its crop_size is one number, the model's height and width differ"
+    int ijepa = !strcmp(m->family, "ijepa");
+    const char *why = !strcmp(m->family, "vjepa1")     ? "transformers has no class for V-JEPA 1 (sin-cos positions in 3-D)"
+                      : !strcmp(m->family, "vjepa21")  ? "transformers has no class for V-JEPA 2.1 (levels, modality vectors)"
+                      : !strcmp(m->family, "vjepa2ac") ? "transformers has no class for V-JEPA 2-AC"
+                      : !m->num_heads                  ? "how many heads it has is not known"
+                      : ijepa                          ? NULL
+                      : strcmp(m->family, "vjepa2")    ? "only the vjepa2 and ijepa families have such a folder"
+                      : m->img_height != m->img_width  ? "its crop_size is one number, the model's height and width differ"
                       : !m->use_rope || m->rope_interleaved || m->interpolate_rope
                           ? "its positions are V-JEPA 2's rotary ones, the model has others"
                       : m->predictor_embed_dim && m->predictor_out_dim != m->embed_dim
                           ? "its predictor's output is as wide as the encoder's, the model's is not"
-                          : NULL;
-    if (why) return err_set_at(err, JEPA_E_MODEL, where, -1, "%s: cannot be written as a Hugging Face VJEPA2 folder: %s", where, why);
+                      : m->predictor_embed_dim && !m->predictor_num_heads ? "how many heads its predictor has is not known"
+                                                                          : NULL;
+    if (why) return err_set_at(err, JEPA_E_MODEL, where, -1, "%s: cannot be written as a Hugging Face folder: %s", where, why);
+    if (ijepa) return ijepa_to_hf(w, m, store);
     jw_open(w, NULL, '{');
     jw_open(w, "architectures", '[');
     jw_string(w, NULL, "VJEPA2Model");
@@ -264,7 +306,7 @@ int config_to_hf(json_writer *w, const model_cfg *m, dtype store, const char *wh
     jw_double(w, "attention_dropout", 0);
     jw_double(w, "attention_probs_dropout_prob", 0);
     jw_double(w, "drop_path_rate", 0);
-    jw_string(w, "dtype", store == T_BF16 ? "bfloat16" : store == T_F16 ? "float16" : "float32");
+    jw_string(w, "dtype", type_name(store));
     jw_string(w, "hidden_act", "gelu");
     jw_double(w, "initializer_range", 0.02);
     jw_string(w, "model_type", "vjepa2");

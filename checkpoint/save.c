@@ -114,11 +114,13 @@ static int gather(outlist *o, const ck_part *part, const name_row *row, const ch
     return 0;
 }
 
-static int add_hf(outlist *o, const ck_part *part, int i, const char *dir, dtype store, jepa_err *err) {
+static int add_hf(outlist *o, const ck_part *part, int i, int ijepa, const char *dir, dtype store, jepa_err *err) {
     const param *a = &part->p->item[i];
     const char *meta = a->name + strlen(part->prefix), *rest;
     int number, found = 0;
-    for (const name_row *r = names_of(part->module); r->meta; r++) {
+    if (ijepa && part->module != CK_ENCODER && part->module != CK_TARGET)
+        return err_set_at(err, JEPA_E_MODEL, dir, -1, "%s: a Hugging Face IJepaModel is an encoder; a %s has no place in it", dir, module_name(part->module));
+    for (const name_row *r = ijepa ? ck_names_ijepa : names_of(part->module); r->meta; r++) {
         if (!name_match(r->meta, meta, &number, &rest)) continue;
         found = 1;
         if (r->how == NAME_STACK) {
@@ -141,7 +143,7 @@ static int add_hf(outlist *o, const ck_part *part, int i, const char *dir, dtype
         if (name_make(r->hf, number, rest, o->name[o->n - 1], sizeof *o->name))
             return err_set_at(err, JEPA_E_USE, dir, -1, "%s: name of %s too long", dir, a->name);
     }
-    return found ? 0 : err_set_at(err, JEPA_E_MODEL, dir, -1, "%s: %s has no place in a Hugging Face VJEPA2 folder", dir, meta);
+    return found ? 0 : err_set_at(err, JEPA_E_MODEL, dir, -1, "%s: %s has no place in a Hugging Face %s folder", dir, meta, ijepa ? "IJepaModel" : "VJEPA2Model");
 }
 
 static int by_name(const void *a, const void *b) { return strcmp(((const st_out *)a)->name, ((const st_out *)b)->name); }
@@ -192,14 +194,14 @@ static int write_shards(const char *dir, const outlist *o, const int *shard, int
 int ck_write_hf(const char *dir, const model_cfg *m, const ck_part *part, int n, dtype store, size_t shard_bytes, jepa_err *err) {
     outlist o = {0};
     json_writer w = {.indent = 2};
-    int *shard = NULL;
+    int *shard = NULL, ijepa = !strcmp(m->family, "ijepa");
     char path[PATH_MAX];
     int rc = check_parts(part, n, store, dir, err);
     if (!rc) rc = config_to_hf(&w, m, store, dir, err);
     if (!rc) rc = outlist_open(&o, 3 * count_of(part, n) + 1, dir, err);
     for (int i = 0; !rc && i < n; i++)
         for (int k = 0; !rc && k < part[i].p->n; k++)
-            if (!strncmp(part[i].p->item[k].name, part[i].prefix, strlen(part[i].prefix))) rc = add_hf(&o, &part[i], k, dir, store, err);
+            if (!strncmp(part[i].p->item[k].name, part[i].prefix, strlen(part[i].prefix))) rc = add_hf(&o, &part[i], k, ijepa, dir, store, err);
     if (!rc) rc = dir_make(dir, err);
     if (!rc && shard_bytes) {
         qsort(o.item, (size_t)o.n, sizeof *o.item, by_name);

@@ -47,5 +47,6 @@ int cmd_pca(cli *c, int argc, char **argv);
 int cmd_synth(cli *c, int argc, char **argv);
 int cmd_probe(cli *c, int argc, char **argv);
 int cmd_predict(cli *c, int argc, char **argv);
+int cmd_convert(cli *c, int argc, char **argv);
 int cmd_classify(cli *c, int argc, char **argv);
 #endif

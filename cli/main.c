@@ -29,6 +29,7 @@ static const command commands[] = {
     {"classify", cmd_classify, "what a released classifier sees in each video: classes with their probabilities"},
     {"probe", cmd_probe, "how much a linear classifier reads out of frozen features"},
     {"pca", cmd_pca, "a picture of what the features tell apart"},
+    {"convert", cmd_convert, "a model in the files that others read: a Hugging Face folder, a .pt"},
     {"info", cmd_info, "what is in a model, a video, an HDF5 file"},
     {"frames", cmd_frames, "what the model would see, as PNGs or a tensor"},
     {"synth", cmd_synth, "make a small data set: moving digits"},
