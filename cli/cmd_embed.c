@@ -173,10 +173,14 @@ static int rank_of(int *rank, int *ranks, const char **who) {
     for (size_t i = 0; i < sizeof env / sizeof *env; i++) {
         const char *r = getenv(env[i].rank), *n = getenv(env[i].ranks);
         char *r_end, *n_end;
+        /* A batch script's own shell has Slurm's variables too, as task 0 of all: only in a step that srun began are there other ranks. */
+        if (!strncmp(env[i].rank, "SLURM", 5)) {
+            if (getenv("SLURM_JOB_ID") && !getenv("SLURM_STEP_ID")) continue;
+            if (getenv("SLURM_STEP_NUM_TASKS")) n = getenv("SLURM_STEP_NUM_TASKS");
+        }
         if (!r || !n || !*r || !*n) continue;
         const long rv = strtol(r, &r_end, 10), nv = strtol(n, &n_end, 10);
-        if (*r_end || *n_end || rv < 0 || nv < 2 || rv >= nv || nv > 1 << 20)
-            continue; /* srun's variables stand in a batch script's own shell too: 1 task */
+        if (*r_end || *n_end || rv < 0 || nv < 2 || rv >= nv || nv > 1 << 20) continue;
         *rank = (int)rv, *ranks = (int)nv, *who = env[i].rank;
         return 1;
     }

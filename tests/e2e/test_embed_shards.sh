@@ -95,8 +95,12 @@ same whole.safetensors slurm.safetensors
 mkdir a.b
 PMI_RANK=1 PMI_SIZE=4 run 0 embed -o a.b/pmi.npy
 [ -e a.b/pmi.0001-of-0004.npy ] || fail "no a.b/pmi.0001-of-0004.npy: $(ls a.b)"
-SLURM_PROCID=0 SLURM_NTASKS=1 run 1 embed -o single.npy # a batch script's own shell
+SLURM_PROCID=0 SLURM_NTASKS=1 run 1 embed -o single.npy
 [ -e single.npy ] || fail "one task is no shard"
+SLURM_JOB_ID=7 SLURM_PROCID=0 SLURM_NTASKS=4 run 1 embed -o batch.npy # a batch script's own shell
+[ -e batch.npy ] || fail "a batch script without srun is no rank"
+SLURM_JOB_ID=7 SLURM_STEP_ID=0 SLURM_STEP_NUM_TASKS=3 SLURM_PROCID=1 SLURM_NTASKS=4 run 0 embed -o step.npy # srun -n 3 in an allocation of 4
+[ -e step.0001-of-0003.npy ] || fail "a step of 3 tasks"
 SLURM_PROCID=1 SLURM_NTASKS=4 run 0 embed --shard 1/2 -o mine.npy # what the user says goes before
 [ -e mine.npy ] || fail "--shard goes before the ranks"
 
