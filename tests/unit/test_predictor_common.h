@@ -16,29 +16,36 @@ typedef struct model {
     pred *e;
     pred_acts *a;
     float *z, *coef, *out;
-    int64_t rows_out; /* rows an item predicts */
-    int all;          /* pred_forward_all */
+    int64_t rows_out; /* rows a sequence predicts */
+    int64_t z_dim, sequences;
+    int all; /* pred_forward_all */
     pred_in in;
 } model;
 
-static inline void open_model(model *m, const char *device, recompute level, int keep) {
-    jepa_err err = {0};
+static inline void tiny_pred_cfg(pred_cfg *c) {
     enc_cfg ec;
-    memset(m, 0, sizeof *m);
     tiny_cfg(&ec);
-    pred_cfg_defaults(&m->c, &ec);
-    m->c.predictor_embed_dim = WIDTH, m->c.depth = 2, m->c.num_heads = 2, m->c.out_dim = OUT, m->c.num_mask_tokens = 3,
-    m->c.mlp_ratio = 1.5;
+    pred_cfg_defaults(c, &ec);
+    c->predictor_embed_dim = WIDTH, c->depth = 2, c->num_heads = 2, c->out_dim = OUT, c->num_mask_tokens = 3, c->mlp_ratio = 1.5;
+}
+
+/* blocks: target lists an item; the caller gives in.target when there are several. */
+static inline void open_cfg(model *m, const char *device, const pred_cfg *c, int blocks, recompute level, int keep) {
+    jepa_err err = {0};
+    memset(m, 0, sizeof *m);
+    m->c = *c;
+    m->z_dim = IN * (c->levels ? c->levels : 1);
+    m->sequences = BATCH * blocks;
     must(dev_open(&m->d, device, 2, &err));
     must(queue_open(&m->q, m->d, &err));
     must(pred_open(&m->e, &m->c, &m->p, "predictor.", &err));
     must(params_alloc(&m->p, m->d, PARAMS_GRAD, &err));
     random_params(&m->p, 8);
-    const pred_shape s = {.batch = BATCH, .context = CONTEXT, .target = TARGET, .keep_for_backward = keep, .level = level};
+    const pred_shape s = {.batch = m->sequences, .context = CONTEXT, .target = TARGET, .keep_for_backward = keep, .level = level};
     must(pred_acts_open(&m->a, m->e, m->d, &s, &err));
-    m->z = numbers(BATCH * CONTEXT * IN, 1, -2, 2);
-    m->coef = numbers(BATCH * (CONTEXT + TARGET) * OUT, 2, -1, 1);
-    m->out = mem_alloc(BATCH * (CONTEXT + TARGET) * OUT, sizeof(float));
+    m->z = numbers(BATCH * CONTEXT * m->z_dim, 1, -2, 2);
+    m->coef = numbers(m->sequences * (CONTEXT + TARGET) * OUT, 2, -1, 1);
+    m->out = mem_alloc((size_t)(m->sequences * (CONTEXT + TARGET) * OUT), sizeof(float));
     m->rows_out = TARGET;
     m->in = (pred_in){.batch = BATCH,
                       .n_context = CONTEXT,
@@ -46,8 +53,15 @@ static inline void open_model(model *m, const char *device, recompute level, int
                       .z = m->z,
                       .context = context_list,
                       .target = target_list,
-                      .grid = {2, 2, 3, 0, 0},
-                      .mask_token = 1};
+                      .grid = {.frames = 2, .rows = 2, .cols = 3},
+                      .mask_token = 1,
+                      .target_blocks = blocks};
+}
+
+static inline void open_model(model *m, const char *device, recompute level, int keep) {
+    pred_cfg c;
+    tiny_pred_cfg(&c);
+    open_cfg(m, device, &c, 1, level, keep);
 }
 
 static inline void close_model(model *m) {
