@@ -164,7 +164,8 @@ int pred_tables(const pred *e, queue *q, jepa_err *err) {
                               .columns_first = c->columns_first};
     const size_t count = (size_t)e->p->item[e->pos].count;
     float *host = mem_alloc(count, sizeof *host);
-    if (!host) return err_set(err, JEPA_E_MEMORY, "predictor: no memory for a table of %d x %d x %d positions", c->frames, c->rows, c->cols);
+    if (!host)
+        return err_set(err, JEPA_E_MEMORY, "predictor: no memory for a table of %d x %d x %d positions", c->frames, c->rows, c->cols);
     int rc = pos_sincos(&t, host, err);
     if (!rc) rc = buf_put(q, param_value(e->p, e->pos), host, count * sizeof *host, err);
     if (!rc) rc = queue_wait(q, err);

@@ -110,7 +110,8 @@ static int add_table(const pred *e, queue *q, const pred_in *in, pred_acts *a, j
     }
     if (!rc)
         rc = o->copy_rows(
-            q, &(op_rows){.batch = 1, .n_src = rows, .n_dst = rows, .d = w, .src = picked, .dst = stack_in(&a->s), .count = rows, .add = 1});
+            q,
+            &(op_rows){.batch = 1, .n_src = rows, .n_dst = rows, .d = w, .src = picked, .dst = stack_in(&a->s), .count = rows, .add = 1});
     return rc < 0 ? pred_failed(err, rc, q, "adding positions") : 0;
 }
 
@@ -173,16 +174,11 @@ int pred_sequence(const pred *e, queue *q, const pred_in *in, pred_acts *a, jepa
     if ((rc = embed(e, q, in, a, bias, err)) < 0) return rc;
     for (int64_t i = 0; i < a->blocks && !rc; i++)
         rc = o->copy_rows(
-            q, &(op_rows){.batch = in->batch, .n_src = k, .n_dst = n, .d = w, .src = a->s.tmp, .dst = to + i * in->batch * n * w, .count = k});
+            q,
+            &(op_rows){.batch = in->batch, .n_src = k, .n_dst = n, .d = w, .src = a->s.tmp, .dst = to + i * in->batch * n * w, .count = k});
     if (rc < 0) return pred_failed(err, rc, q, "placing the context rows");
-    rc = o->broadcast_row(q, &(op_rows){.batch = a->run.batch,
-                                        .n_src = 1,
-                                        .n_dst = n,
-                                        .d = w,
-                                        .src = mask,
-                                        .dst = to,
-                                        .dst_off = k,
-                                        .count = in->n_target});
+    rc = o->broadcast_row(
+        q, &(op_rows){.batch = a->run.batch, .n_src = 1, .n_dst = n, .d = w, .src = mask, .dst = to, .dst_off = k, .count = in->n_target});
     if (rc < 0) return pred_failed(err, rc, q, "placing the mask token");
     return e->c.positions == POS_SINCOS ? add_table(e, q, in, a, err) : 0;
 }
@@ -197,13 +193,9 @@ static int embed_backward(const pred *e, queue *q, pred_acts *a, int64_t rows, c
     const float *x = levels > 1 ? a->act : a->z;
     float *to = levels > 1 ? a->act : dz;
     /* the weight first: the gradient of its input may lie where that lay */
-    int rc = o->linear_bwd(q, &(op_linear_bwd){.rows = rows,
-                                               .in = d,
-                                               .out = w,
-                                               .dy = dx,
-                                               .x = x,
-                                               .dw = param_grad(e->p, e->embed_w),
-                                               .db = param_grad(e->p, e->embed_b)});
+    int rc = o->linear_bwd(
+        q, &(op_linear_bwd){
+               .rows = rows, .in = d, .out = w, .dy = dx, .x = x, .dw = param_grad(e->p, e->embed_w), .db = param_grad(e->p, e->embed_b)});
     if (!rc && to)
         rc = o->linear_bwd(q, &(op_linear_bwd){.rows = rows, .in = d, .out = w, .dy = dx, .w = param_value(e->p, e->embed_w), .dx = to});
     if (levels > 1) {

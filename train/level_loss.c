@@ -21,26 +21,30 @@ int level_targets(queue *q, float *x, int64_t rows, int levels, int64_t d, doubl
 int level_distance(const int32_t *context, int64_t n_context, const int32_t *target, int64_t n_target, int64_t batch, int grid_size,
                    int offset, float *distance, jepa_err *err) {
     if (grid_size < 1 || grid_size > 1 << 14 || batch < 1 || n_context < 1 || n_target < 1)
-        return err_set(err, JEPA_E_USE, "distances of %lld x %lld context and %lld target tokens on frames of %d x %d cannot be", (long long)batch,
-                       (long long)n_context, (long long)n_target, grid_size, grid_size);
+        return err_set(err, JEPA_E_USE, "distances of %lld x %lld context and %lld target tokens on frames of %d x %d cannot be",
+                       (long long)batch, (long long)n_context, (long long)n_target, grid_size, grid_size);
     const int64_t side = grid_size, frame = side * side;
     const double unit = offset ? (double)(side / 16) : 1; /* published as an integer division */
     if (unit < 1)
-        return err_set(err, JEPA_E_USE, "the context loss can be offset from a grid of 16 x 16 on; this one is %d x %d", grid_size, grid_size);
+        return err_set(err, JEPA_E_USE, "the context loss can be offset from a grid of 16 x 16 on; this one is %d x %d", grid_size,
+                       grid_size);
     for (int64_t b = 0; b < batch; b++)
         for (int64_t i = 0; i < n_context; i++) {
             const int64_t c = context[b * n_context + i];
             int64_t least = INT64_MAX;
             for (int64_t k = 0; k < n_target; k++) {
                 const int64_t t = target[b * n_target + k];
-                if (c < 0 || t < 0) return err_set(err, JEPA_E_USE, "item %lld: token %lld is none", (long long)b, (long long)(c < 0 ? c : t));
+                if (c < 0 || t < 0)
+                    return err_set(err, JEPA_E_USE, "item %lld: token %lld is none", (long long)b, (long long)(c < 0 ? c : t));
                 const int64_t time = c / frame - t / frame, row = c / side % side - t / side % side, col = c % side - t % side;
                 const int64_t square = time * time + row * row + col * col;
                 if (square < least) least = square;
             }
             if (!least)
-                return err_set(err, JEPA_E_USE, "item %lld: token %lld is context and target at once, at distance 0; its part of the loss would be divided by that",
-                               (long long)b, (long long)c);
+                return err_set(
+                    err, JEPA_E_USE,
+                    "item %lld: token %lld is context and target at once, at distance 0; its part of the loss would be divided by that",
+                    (long long)b, (long long)c);
             distance[b * n_context + i] = (float)sqrt(sqrt((double)least) / unit);
         }
     return 0;
@@ -59,7 +63,8 @@ static int pick(queue *q, const level_loss_in *in, jepa_err *err) {
     if (!rc) rc = queue_wait(q, err);
     mem_free(index);
     if (rc < 0) return rc;
-    const op_rows gather = {.batch = in->batch, .n_src = in->tokens, .n_dst = n, .d = in->d, .src = in->targets, .dst = in->h, .index = in->index};
+    const op_rows gather = {
+        .batch = in->batch, .n_src = in->tokens, .n_dst = n, .d = in->d, .src = in->targets, .dst = in->h, .index = in->index};
     rc = dev_ops(queue_dev(q))->gather_rows(q, &gather);
     return rc < 0 ? err_set(err, rc, "the targets of %lld tokens could not be taken", (long long)(in->batch * n)) : 0;
 }
@@ -72,7 +77,8 @@ int level_loss(queue *q, const level_loss_in *in, double *target_term, double *c
                        (long long)in->batch, (long long)k, (long long)m, (long long)d, in->lambda, in->p);
     int rc = pick(q, in, err);
     if (rc < 0) return rc;
-    const double each[2] = {in->scale / ((double)in->batch * (double)m * (double)d), in->scale / ((double)in->batch * (double)k * (double)d)};
+    const double each[2] = {in->scale / ((double)in->batch * (double)m * (double)d),
+                            in->scale / ((double)in->batch * (double)k * (double)d)};
     const double weight = in->lambda > 0 ? in->lambda : 1; /* without a weight the term is told all the same, and has no gradient */
     rc = o->zero(q, in->sums, 2 * sizeof(double));
     for (int64_t b = 0; b < in->batch && !rc; b++) {
@@ -80,13 +86,27 @@ int level_loss(queue *q, const level_loss_in *in, double *target_term, double *c
         const float *h = in->h + b * n * d, *far = in->distance ? in->distance + b * k : NULL;
         for (int64_t i = 0, end; i < k && !rc; i = end) { /* neighbours of one distance at once */
             for (end = i + 1; end < k && (!far || far[end] == far[i]);) end++;
-            rc = o->loss(q, &(op_loss){.rows = end - i, .d = d, .kind = LOSS_POWER, .p = in->p, .scale = weight * each[1] / (far ? (double)far[i] : 1),
-                                       .z = z + i * d, .h = h + i * d, .dz = in->lambda > 0 ? z + i * d : NULL, .loss = in->sums + 1});
+            rc = o->loss(q, &(op_loss){.rows = end - i,
+                                       .d = d,
+                                       .kind = LOSS_POWER,
+                                       .p = in->p,
+                                       .scale = weight * each[1] / (far ? (double)far[i] : 1),
+                                       .z = z + i * d,
+                                       .h = h + i * d,
+                                       .dz = in->lambda > 0 ? z + i * d : NULL,
+                                       .loss = in->sums + 1});
         }
         if (!rc && !(in->lambda > 0)) rc = o->zero(q, z, (size_t)(k * d) * sizeof *z);
         if (!rc)
-            rc = o->loss(q, &(op_loss){.rows = m, .d = d, .kind = LOSS_POWER, .p = in->p, .scale = each[0], .z = z + k * d, .h = h + k * d,
-                                       .dz = z + k * d, .loss = in->sums});
+            rc = o->loss(q, &(op_loss){.rows = m,
+                                       .d = d,
+                                       .kind = LOSS_POWER,
+                                       .p = in->p,
+                                       .scale = each[0],
+                                       .z = z + k * d,
+                                       .h = h + k * d,
+                                       .dz = z + k * d,
+                                       .loss = in->sums});
     }
     if (rc < 0) return err_set(err, rc, "the loss could not be computed");
     double sums[2];

@@ -69,8 +69,8 @@ static int targets(check *c, job *j, jepa_err *err) {
     double eps;
     int rc = config_double(c, "target_norm_eps", 0, 1, &eps, err);
     const enc_shape s = {.batch = j->batch, .frames = j->frames, .height = j->height, .width = j->width};
-    const enc_in in = {.batch = j->batch, .frames = j->frames, .height = j->height, .width = j->width, .x = j->x.p, .type = T_F32,
-                       .all_levels = 1};
+    const enc_in in = {
+        .batch = j->batch, .frames = j->frames, .height = j->height, .width = j->width, .x = j->x.p, .type = T_F32, .all_levels = 1};
     const int64_t rows = j->batch * j->tokens;
     if (rc < 0 || (rc = buf_new(&j->targets, c->s->d, (size_t)(rows * j->d) * sizeof(float), err)) < 0 ||
         (rc = enc_acts_open(&j->all_a, j->e, c->s->d, &s, err)) < 0 ||
@@ -81,8 +81,7 @@ static int targets(check *c, job *j, jepa_err *err) {
 
 static int loss_params(check *c, job *j, jepa_err *err) {
     int rc = param_int(c, "mask_token", 0, 1 << 20, &j->token, err);
-    if (rc < 0 || (rc = param_numbers(c, "lambda", 1, &j->lambda, err)) < 0 ||
-        (rc = param_numbers(c, "loss_exp", 1, &j->p_loss, err)) < 0)
+    if (rc < 0 || (rc = param_numbers(c, "lambda", 1, &j->lambda, err)) < 0 || (rc = param_numbers(c, "loss_exp", 1, &j->p_loss, err)) < 0)
         return rc;
     const json *w = json_get(c->params, "distance_weighted");
     if (!json_is_bool(w)) return err_set(err, JEPA_E_MODEL, "params do not say distance_weighted");
@@ -96,8 +95,8 @@ static int predict_and_loss(check *c, job *j, int gradients, jepa_err *err) {
     queue *q = c->s->q;
     const int64_t n = j->nc + j->nt;
     const size_t kept = (size_t)(j->batch * j->nc), rows = (size_t)(j->batch * n), wide = (size_t)j->d * sizeof(float);
-    const enc_shape es = {.batch = j->batch, .frames = j->frames, .height = j->height, .width = j->width, .tokens = j->nc,
-                          .keep_for_backward = gradients};
+    const enc_shape es = {
+        .batch = j->batch, .frames = j->frames, .height = j->height, .width = j->width, .tokens = j->nc, .keep_for_backward = gradients};
     const pred_shape ps = {.batch = j->batch, .context = j->nc, .target = j->nt, .keep_for_backward = gradients};
     int rc = enc_acts_open(&j->context_a, j->e, d, &es, err);
     if (rc < 0 || (rc = pred_acts_open(&j->pred_a, j->pr, d, &ps, err)) < 0 ||
@@ -106,12 +105,25 @@ static int predict_and_loss(check *c, job *j, int gradients, jepa_err *err) {
         (rc = buf_new(&j->index, d, rows * sizeof(int32_t), err)) < 0 || (rc = buf_new(&j->sums, d, 2 * sizeof(double), err)) < 0 ||
         (rc = buf_put(q, j->keep.p, j->context, kept * sizeof(int32_t), err)) < 0)
         return rc;
-    const enc_in in = {.batch = j->batch, .frames = j->frames, .height = j->height, .width = j->width, .x = j->x.p, .type = T_F32,
-                       .keep = j->keep.p, .keep_host = j->context, .n_keep = j->nc, .all_levels = 1};
-    const pred_in pi = {.batch = j->batch, .n_context = j->nc, .n_target = j->nt, .z = j->z.p, .context = j->context, .target = j->target,
-                        .grid = {.frames = j->frames / j->ec.tubelet_size, .rows = j->height / j->ec.patch_size,
-                                 .cols = j->width / j->ec.patch_size},
-                        .mask_token = (int)j->token};
+    const enc_in in = {.batch = j->batch,
+                       .frames = j->frames,
+                       .height = j->height,
+                       .width = j->width,
+                       .x = j->x.p,
+                       .type = T_F32,
+                       .keep = j->keep.p,
+                       .keep_host = j->context,
+                       .n_keep = j->nc,
+                       .all_levels = 1};
+    const pred_in pi = {
+        .batch = j->batch,
+        .n_context = j->nc,
+        .n_target = j->nt,
+        .z = j->z.p,
+        .context = j->context,
+        .target = j->target,
+        .grid = {.frames = j->frames / j->ec.tubelet_size, .rows = j->height / j->ec.patch_size, .cols = j->width / j->ec.patch_size},
+        .mask_token = (int)j->token};
     if ((rc = enc_forward(j->e, q, &in, j->context_a, j->z.p, err)) < 0 ||
         (rc = pred_forward_all(j->pr, q, &pi, j->pred_a, j->out.p, err)) < 0)
         return rc;
@@ -119,9 +131,21 @@ static int predict_and_loss(check *c, job *j, int gradients, jepa_err *err) {
         if (!(j->distance = mem_alloc(kept, sizeof *j->distance))) return err_set(err, JEPA_E_MEMORY, "no memory for distances");
         if ((rc = level_distance(j->context, j->nc, j->target, j->nt, j->batch, j->grid_size, 0, j->distance, err)) < 0) return rc;
     }
-    const level_loss_in l = {.batch = j->batch, .n_context = j->nc, .n_target = j->nt, .tokens = j->tokens, .d = j->d,
-                             .context = j->context, .target = j->target, .targets = j->targets.p, .distance = j->distance,
-                             .p = j->p_loss, .lambda = j->lambda, .scale = 1, .all = j->out.p, .h = j->h.p, .index = j->index.p,
+    const level_loss_in l = {.batch = j->batch,
+                             .n_context = j->nc,
+                             .n_target = j->nt,
+                             .tokens = j->tokens,
+                             .d = j->d,
+                             .context = j->context,
+                             .target = j->target,
+                             .targets = j->targets.p,
+                             .distance = j->distance,
+                             .p = j->p_loss,
+                             .lambda = j->lambda,
+                             .scale = 1,
+                             .all = j->out.p,
+                             .h = j->h.p,
+                             .index = j->index.p,
                              .sums = j->sums.p};
     if ((rc = level_loss(q, &l, &j->loss_target, &j->loss_context, err)) < 0) return rc;
     j->loss = j->loss_target + j->lambda * j->loss_context;
@@ -139,8 +163,8 @@ static int job_open(check *c, job *j, int predictor, jepa_err *err) {
         return rc;
     j->d = enc_out_dim(&j->ec, 1);
     if (predictor && (j->pc.out_dim != j->d || j->pc.levels * j->pc.embed_dim != j->d || !j->pc.context_proj))
-        return err_set(err, JEPA_E_MODEL, "a predictor of %d levels and %d channels out does not meet targets of %lld channels", j->pc.levels,
-                       j->pc.out_dim, (long long)j->d);
+        return err_set(err, JEPA_E_MODEL, "a predictor of %d levels and %d channels out does not meet targets of %lld channels",
+                       j->pc.levels, j->pc.out_dim, (long long)j->d);
     return 0;
 }
 
@@ -208,7 +232,8 @@ static int compare_gradients(check *c, const job *j, const char *module, jepa_er
 }
 
 int verb_level_gradients(check *c, jepa_err *err) {
-    if (strcmp(param_string(c, "of", ""), "loss")) return err_set(err, JEPA_E_MODEL, "gradients of \"%s\" are not known", param_string(c, "of", ""));
+    if (strcmp(param_string(c, "of", ""), "loss"))
+        return err_set(err, JEPA_E_MODEL, "gradients of \"%s\" are not known", param_string(c, "of", ""));
     job *j = mem_alloc(1, sizeof *j);
     if (!j) return err_set(err, JEPA_E_MEMORY, "no memory for the gradients");
     int rc = job_open(c, j, 1, err);

@@ -124,7 +124,8 @@ static int load(check *c, job *j, jepa_err *err) {
     queue *q = train_queue(j->t);
     int rc;
     if ((rc = enc_tables(train_encoder(j->t, 0), q, err)) < 0 || (rc = enc_tables(train_encoder(j->t, 1), q, err)) < 0 ||
-        (rc = pred_tables(train_predictor(j->t), q, err)) < 0 || (rc = weights_load(c, "encoder", train_params(j->t), "encoder.", err)) < 0 ||
+        (rc = pred_tables(train_predictor(j->t), q, err)) < 0 ||
+        (rc = weights_load(c, "encoder", train_params(j->t), "encoder.", err)) < 0 ||
         (rc = weights_load(c, "predictor", train_params(j->t), "predictor.", err)) < 0)
         return rc;
     if (!json_get(json_get(c->j, "weights"), "target_encoder")) return train_copy_target(j->t, err);
