@@ -250,7 +250,7 @@ int vid_new(vid **out, const char *path, const vid_opts *opts, jepa_err *err) {
     }
     memcpy(v->path, path, n);
     if (opts) v->opts = *opts;
-    v->next = v->from = v->shown = -1;
+    v->next = v->from = v->shown = v->last_wanted = -1;
     *out = v;
     return 0;
 }

@@ -28,6 +28,7 @@ typedef struct vid_packet {
     uint32_t sum;           /* of its first bytes: with size and place, what a packet is known by after a seek; 0: not yet read */
     int32_t at;             /* display position, or -1: never shown */
     uint8_t key, hidden;    /* hidden: outside the edit list, or the codec says that it is not for showing */
+    uint8_t wanted, passed; /* by the vid_read in hand; sent last so that it is left out where no other picture needs it */
 } vid_packet;
 
 struct vid {
@@ -69,6 +70,7 @@ struct vid {
     int shown;              /* display position of the last picture out since then, -1: none */
     int holds;              /* frame holds picture `shown` */
     int no_seek;            /* seeking led astray once: from then on read from the start */
+    int last_wanted;        /* the last frame that vid_read wants; -1: every picture is to come out */
     int64_t decoded;
 
     struct SwsContext *sws;

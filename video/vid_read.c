@@ -121,6 +121,20 @@ int vid_go(vid *v, int ordinal, jepa_err *err) {
 
 /* ---- pictures ---- */
 
+/* H.264 says of each picture whether others are made from it. One that is neither that nor wanted is not decoded; behind the last that is
+ * wanted all are, for whoever reads on. (HEVC's word holds within a temporal layer only.) */
+static void choose(vid *v, vid_packet *p) {
+    p->passed = v->dec->codec_id == AV_CODEC_ID_H264 && !p->wanted && p->at >= 0 && p->at < v->last_wanted;
+    v->dec->skip_frame = p->passed ? AVDISCARD_NONREF : AVDISCARD_DEFAULT;
+}
+
+/* 1: what lies between two pictures that came out one after the other was left out on purpose. */
+static int passed_over(const vid *v, int from, int to) {
+    for (int f = from; f < to; f++)
+        if (!v->packet[v->order[f]].passed) return 0;
+    return from < to;
+}
+
 int vid_next_picture(vid *v) {
     for (int full = 0;;) {
         av_frame_unref(v->frame);
@@ -141,6 +155,7 @@ int vid_next_picture(vid *v) {
             continue;
         }
         v->pkt->pts = v->pkt->dts = v->next;
+        choose(v, &v->packet[v->next]);
         if (v->pkt->size > 0 && avcodec_send_packet(v->dec, v->pkt) == AVERROR(EAGAIN) && full++ < 64)
             continue;   /* more to take out first */
         packet_done(v); /* what a damaged packet costs shows in what comes out */
@@ -173,7 +188,7 @@ static int run_to(vid *v, int f, int suspicious) {
         }
         int at = v->packet[k].at;
         if (at < 0) continue;
-        if (v->shown >= 0 && at != v->shown + 1 && !v->exact) { /* not the order of the index: one of the two is wrong */
+        if (v->shown >= 0 && at != v->shown + 1 && !v->exact && !passed_over(v, v->shown + 1, at)) { /* not the order of the index: one of the two is wrong */
             v->from = -1;
             return MISSED;
         }
@@ -193,7 +208,8 @@ static int show(vid *v, int f, jepa_err *err) {
     if (v->holds && v->shown == f) return 0;
     int from = vid_start_of(v, f, 0), rc = MISSED;
     /* the decoder is on the way to it: no keyframe between what it was fed last and what f needs */
-    if (v->from >= 0 && v->from <= from && v->shown < f && (v->drained || (v->next >= 0 && from <= v->next))) rc = run_to(v, f, 1);
+    int left_out = v->next > v->order[f] && v->packet[v->order[f]].passed; /* by a read before this one */
+    if (v->from >= 0 && v->from <= from && v->shown < f && !left_out && (v->drained || (v->next >= 0 && from <= v->next))) rc = run_to(v, f, 1);
     for (int back = 0, last = 0; rc == MISSED && !last; back = back ? back * 2 : 1) {
         int start = back > 8 ? 0 : vid_start_of(v, f, back);
         last = start == 0;
@@ -215,7 +231,13 @@ static int by_index(const void *a, const void *b) {
     return x->index != y->index ? (x->index < y->index ? -1 : 1) : x->place - y->place;
 }
 
-static int read_sorted(vid *v, const want *w, int n, uint8_t *rgb, double *seconds, jepa_err *err) {
+static void mark(vid *v, const want *w, int n, uint8_t wanted) {
+    for (int i = 0; i < n && v->packet; i++)
+        if (w[i].index < v->frames) v->packet[v->order[w[i].index]].wanted = wanted;
+    v->last_wanted = wanted && n ? (int)w[n - 1].index : -1;
+}
+
+static int read_each(vid *v, const want *w, int n, uint8_t *rgb, double *seconds, jepa_err *err) {
     size_t size = (size_t)v->info.width * (size_t)v->info.height * 3;
     for (int i = 0; i < n; i++) {
         uint8_t *to = rgb + size * (size_t)w[i].place;
@@ -235,6 +257,13 @@ static int read_sorted(vid *v, const want *w, int n, uint8_t *rgb, double *secon
         if (seconds) seconds[w[i].place] = vid_time_of(v, w[i].index);
     }
     return 0;
+}
+
+static int read_sorted(vid *v, const want *w, int n, uint8_t *rgb, double *seconds, jepa_err *err) {
+    mark(v, w, n, 1);
+    int rc = read_each(v, w, n, rgb, seconds, err);
+    mark(v, w, n, 0);
+    return rc;
 }
 
 int vid_read(vid *v, const int64_t *index, int n, uint8_t *rgb, double *seconds, jepa_err *err) {

@@ -346,7 +346,7 @@ static void only_the_groups_needed(void **state) {
     for (int i = 0; i < 16; i++) index[i] = 1010 + 4 * i; /* in the group of 1000 … 1249 */
     free(read_frames(v, index, 16, NULL));
     int64_t once = vid_decoded(v);
-    assert_true(once >= 71 && once <= 75);                /* 1000 … 1070, a few held back for order */
+    assert_true(once >= 16 && once <= 75);                /* 1000 … 1070, a few held back for order, less those that nothing needs */
     for (int i = 0; i < 16; i++) index[i] = 1074 + 4 * i; /* goes on where it is */
     free(read_frames(v, index, 16, NULL));
     assert_true(vid_decoded(v) - once <= 68);
