@@ -179,6 +179,7 @@ static int put(emb_h5 *h, int column, hid_t memory, int64_t row, const void *val
 
 int emb_h5_add(emb_h5 *h, const part_row *r, jepa_err *err) {
     const char *path = r->path ? r->path : "";
+    h5_lock(); /* the names of types are calls of the library too */
     const struct {
         int column;
         hid_t memory;
@@ -193,7 +194,6 @@ int emb_h5_add(emb_h5 *h, const part_row *r, jepa_err *err) {
                {C_FLINE, H5T_NATIVE_INT32, &r->line}};
     const size_t n = r->reason ? sizeof bad / sizeof *bad : sizeof row / sizeof *row;
     int rc = 0;
-    h5_lock();
     errno = 0;
     if (fault_point("h5.add")) errno = ENOSPC, rc = failed(h, "row", err);
     for (size_t i = 0; i < n && !rc; i++)
