@@ -2,6 +2,8 @@
 #include "infer/merge.h"
 #include "video/h5.h"
 
+#include <errno.h>
+#include <fcntl.h>
 #include <hdf5.h>
 #include <stdio.h>
 #include <string.h>
@@ -118,7 +120,11 @@ static int column(h5_in *h, int i, int64_t *rows, emb_meta *m, jepa_err *err) {
     if (H5Lexists(h->file, i >= C_FPATH ? "failed" : names[i], H5P_DEFAULT) <= 0 || H5Lexists(h->file, names[i], H5P_DEFAULT) <= 0)
         return err_set_at(err, JEPA_E_USE, h->path, -1, "%s: has no data set %s: not this program's, or an older version's", h->path,
                           names[i]);
-    if ((h->id[i] = H5Dopen2(h->file, names[i], H5P_DEFAULT)) < 0) return io(h, names[i], err);
+    hid_t access = H5Pcreate(H5P_DATASET_ACCESS); /* rows are read once, in order: a chunk or two, or many inputs need much memory */
+    if (access >= 0) H5Pset_chunk_cache(access, 11, 1 << 18, 1);
+    h->id[i] = H5Dopen2(h->file, names[i], access >= 0 ? access : H5P_DEFAULT);
+    if (access >= 0) H5Pclose(access);
+    if (h->id[i] < 0) return io(h, names[i], err);
     hid_t s = H5Dget_space(h->id[i]), t = H5Dget_type(h->id[i]);
     const int rank = s >= 0 ? H5Sget_simple_extent_ndims(s) : -1, want = i == C_EMB ? (rank == 3 ? 3 : 2) : 1;
     int ok = rank == want && t >= 0 && H5Tget_class(t) == kind[i] && H5Sget_simple_extent_dims(s, dim, NULL) >= 0 &&
@@ -153,6 +159,15 @@ int h5_in_open(h5_in **out, const char *path, h5_in_info *info, jepa_err *err) {
     memcpy(h->path, path, n);
     h->file = h->text = -1;
     for (int i = 0; i < COLUMNS; i++) h->id[i] = -1;
+    int rc = 0, fd = open(path, O_RDONLY | O_CLOEXEC); /* gives the reason that HDF5 would keep to itself */
+    if (fd < 0)
+        rc = err_set_at(err, JEPA_E_IO, path, -1, "%s: cannot be opened: %s", path, strerror(errno));
+    else
+        close(fd);
+    if (rc < 0) {
+        h5_in_close(out);
+        return rc;
+    }
     h5_lock();
     hid_t access = H5Pcreate(H5P_FILE_ACCESS);
 #if H5_VERSION_GE(1, 10, 7)

@@ -67,7 +67,7 @@ error 2 "does not hold the paths" "$JEPA" merge x.h5 s0.safetensors s1.h5 s2.h5
 error 2 "s0.h5: exists already" "$JEPA" merge s0.h5 s1.h5 s2.h5
 error 2 "end in" "$JEPA" merge x.txt s0.h5 s1.h5 s2.h5
 error 2 "an output and the files" "$JEPA" merge x.h5
-error 4 "not HDF5, or damaged" "$JEPA" merge x.npy s0.h5 missing.h5
+error 4 "missing.h5: cannot be opened: No such file" "$JEPA" merge x.npy s0.h5 missing.h5
 cp bad.mp4 damaged.h5
 error 4 "not HDF5, or damaged" "$JEPA" merge x.npy s0.h5 damaged.h5
 head -c 3000 s1.h5 >damaged.h5
