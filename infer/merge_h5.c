@@ -175,7 +175,6 @@ int h5_in_open(h5_in **out, const char *path, h5_in_info *info, jepa_err *err) {
 #endif
     h->file = H5Fopen(path, H5F_ACC_RDONLY, access);
     if (access >= 0) H5Pclose(access);
-    int rc = 0;
     if (h->file < 0)
         rc = err_set_at(err, JEPA_E_IO, path, -1, "%s: is not HDF5, or damaged", path);
     else if ((h->text = H5Tcopy(H5T_C_S1)) < 0 || H5Tset_size(h->text, H5T_VARIABLE) < 0 || H5Tset_cset(h->text, H5T_CSET_UTF8) < 0)
