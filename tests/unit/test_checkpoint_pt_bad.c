@@ -150,7 +150,7 @@ static void nesting_and_counts_have_limits(void **state) {
     refused_pickle(&p, "a memo number that does not follow");
     pk_begin(&p, 2), puts_(&p, "h\x05.");
     refused_pickle(&p, "a memo entry that was never made");
-    pk_begin(&p, 2), puts_(&p, "(N(u.");
+    pk_begin(&p, 2), puts_(&p, "((u.");
     refused_pickle(&p, "it takes values that are not there");
     pk_begin(&p, 2), puts_(&p, "}(Nu.");
     refused_pickle(&p, "a key has no value");
