@@ -1,5 +1,6 @@
 /* cmd_info.c: jepa info PATH…: what is in a model, a video, an image, an HDF5 file. */
 #include "cli/cli.h"
+#include "cli/info_items.h"
 #include "base/json.h"
 #include "checkpoint/checkpoint.h"
 #include "video/h5info.h"
@@ -111,11 +112,12 @@ static int info_of(const char *path, json_writer *w, jepa_err *err) {
     size_t n = strlen(path);
     if (stat(path, &st)) return err_set(err, JEPA_E_IO, "%s: not found", path);
     if (S_ISDIR(st.st_mode) || (n > 12 && !strcmp(path + n - 12, ".safetensors")) || (S_ISREG(st.st_mode) && is_pytorch(path))) return info_model(path, w, err);
-    if (h5_is(path)) {
-        jw_string(w, "kind", "HDF5");
+    int is_h5 = h5_is(path), held = info_items(path, w, err);
+    if (is_h5) {
+        if (held <= 0) jw_string(w, "kind", "HDF5"); /* no frames: a file of embeddings, say */
         return h5_describe(path, h5_line, w, err);
     }
-    return info_video(path, w, err);
+    return held ? (held < 0 ? held : 0) : info_video(path, w, err);
 }
 
 /* The JSON that --json prints, a line a value, for people. */

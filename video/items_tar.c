@@ -1,6 +1,7 @@
 /* items_tar.c: tar shards as WebDataset has them: the members that share a key (the path up to the first dot of the file name) and follow
  * each other are one sample. A sample's video, or else its image, is an item; `.cls` (a number as text) or `.json` ({"label": 3}) its
- * label. Other members, and further videos and images of the same key, are counted and left alone. */
+ * label. Other members, and further videos and images of the same key, are counted and left alone. A label that stands apart from its medium
+ * (a folder packed in the order of its directory) finds it by the key. */
 #include "base/json.h"
 #include "video/items_in.h"
 #include "video/tar.h"
@@ -8,12 +9,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 enum { MOST_JSON = 1 << 20, MOST_CLS = 64 };
+
+typedef struct apart { uint64_t key; int64_t label; } apart; /* key: a hash of it */
 
 typedef struct shard {
     items *l;
@@ -27,7 +31,51 @@ typedef struct shard {
     name_kind kind;
     int sparse;
     int64_t offset, size, label;
+    apart *apart; /* labels without a medium beside them */
+    int n_apart, cap_apart;
 } shard;
+
+static size_t key_length(const char *name) { /* 0: no key, or no ending */
+    const char *slash = strrchr(name, '/'), *base = slash ? slash + 1 : name, *dot = strchr(base, '.');
+    return !dot || dot == base || !dot[1] ? 0 : (size_t)(dot - name);
+}
+
+static uint64_t hash(const char *s, size_t n) {
+    uint64_t h = 14695981039346656037u; /* FNV-1a */
+    for (size_t i = 0; i < n; i++) h = (h ^ (unsigned char)s[i]) * 1099511628211u;
+    return h;
+}
+
+static int by_key(const void *a, const void *b) {
+    uint64_t x = ((const apart *)a)->key, y = ((const apart *)b)->key;
+    return x < y ? -1 : x > y;
+}
+
+static int set_apart(shard *s) {
+    if (s->n_apart == s->cap_apart) {
+        int cap = s->cap_apart ? s->cap_apart * 2 : 64;
+        apart *more = cap > 1 << 28 ? NULL : mem_alloc((size_t)cap, sizeof *more);
+        if (!more) return err_set(s->err, JEPA_E_MEMORY, "no memory for the labels of a tar");
+        if (s->n_apart) memcpy(more, s->apart, (size_t)s->n_apart * sizeof *more);
+        mem_free(s->apart);
+        s->apart = more;
+        s->cap_apart = cap;
+    }
+    s->apart[s->n_apart++] = (apart){hash(s->name, s->key_n), s->label};
+    return 0;
+}
+
+static void join(shard *s, int before) {
+    if (!s->n_apart || s->from.label != -1) return;
+    qsort(s->apart, (size_t)s->n_apart, sizeof *s->apart, by_key);
+    for (int i = before; i < s->l->n; i++) {
+        item *it = &s->l->at[i];
+        if (it->kind != ITEM_TAR || it->label != -1) continue;
+        const char *name = it->path + it->inner;
+        const apart key = {hash(name, key_length(name)), 0}, *found = bsearch(&key, s->apart, (size_t)s->n_apart, sizeof key, by_key);
+        if (found) it->label = found->label;
+    }
+}
 
 /* The sample in hand is complete. */
 static int flush(shard *s) {
@@ -43,6 +91,8 @@ static int flush(shard *s) {
         mem_free(whole);
     } else if (s->open && s->kind != NAME_OTHER) {
         rc = items_append_inner(s->l, s->path, '/', s->name, it, s->err);
+    } else if (s->open && s->label != -1) {
+        rc = set_apart(s);
     }
     s->open = 0;
     return rc;
@@ -83,14 +133,14 @@ static int label_of(shard *s, const tar_entry *e, int is_json) {
 
 static int on_entry(void *ctx, const tar_entry *e) {
     shard *s = ctx;
-    const char *slash = strrchr(e->name, '/'), *base = slash ? slash + 1 : e->name, *dot = strchr(base, '.');
+    size_t key_n = key_length(e->name);
+    const char *dot = e->name + key_n;
     int rc = 0;
     if (!e->regular) return 0;
-    if (!dot || dot == base || !dot[1]) { /* no key, or no ending */
+    if (!key_n) {
         s->l->ignored++;
         return 0;
     }
-    size_t key_n = (size_t)(dot - e->name);
     if (s->open && (key_n != s->key_n || memcmp(e->name, s->name, key_n))) rc = flush(s);
     if (!rc && !s->open) {
         if ((rc = keep_name(s, e->name, key_n)) < 0) return rc;
@@ -99,7 +149,7 @@ static int on_entry(void *ctx, const tar_entry *e) {
         s->label = -1;
     }
     if (rc) return rc;
-    name_kind kind = items_name_kind(base);
+    name_kind kind = items_name_kind(dot);
     if (kind == NAME_VIDEO ? s->kind != NAME_VIDEO : kind == NAME_IMAGE && s->kind == NAME_OTHER) {
         if (s->kind == NAME_IMAGE) s->l->ignored++; /* a picture beside the video */
         s->kind = kind;
@@ -131,6 +181,7 @@ int items_add_tar(items *l, const char *path, item_from f, int searched, jepa_er
         s.err = err;
         int last = flush(&s);
         if (last < 0) rc = last;
+        join(&s, before);
         size_t n = strlen(path);
         const char *text = !strncmp(why.text, path, n) && !strncmp(why.text + n, ": ", 2) ? why.text + n + 2 : why.text;
         if (last == 0 && rc < 0) rc = items_append_bad(l, path, text, f, err);
@@ -139,6 +190,7 @@ int items_add_tar(items *l, const char *path, item_from f, int searched, jepa_er
         rc = err_set_at(err, rc, path, -1, "%s", why.text);
     }
     close(s.fd);
+    mem_free(s.apart);
     mem_free(s.name);
     return rc;
 }

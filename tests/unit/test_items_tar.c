@@ -106,7 +106,8 @@ static void samples(void **state) {
     text("train/0003.json", "{\"label\": 1.5}");
     text("train/0004.png", "i");
     text("train/0004.mp4", "the video goes before the image");
-    text("train/0005.cls", "3"); /* no medium */
+    text("train/0006.cls", "9"); /* no medium beside it: it comes last */
+    text("train/0005.cls", "3"); /* none at all */
     text("other/0005.left.webm", "v");
     text("other/0005.right.webm", "v"); /* the second of a key */
     text("a.b/clip.mov", "v");          /* a dot in a folder is no end of the key */
@@ -114,11 +115,13 @@ static void samples(void **state) {
     text(".hidden.mp4", "no key");
     header("link.mp4", 0, '2');
     text("0001.mp4", "v");
+    text("train/0006.mp4", "v");
     finish();
     save("shard.tar");
     assert_int_equal(add("shard.tar"), 0);
-    assert_int_equal(list.n, 7);
+    assert_int_equal(list.n, 8);
     expect(0, "train/0001.mp4", 7);
+    expect(7, "train/0006.mp4", 9);
     expect(1, "train/0002.JPG", 12);
     expect(2, "train/0003.png", -1);
     expect(3, "train/0004.mp4", -1);
@@ -131,14 +134,14 @@ static void samples(void **state) {
     /* told by content; a list line and a folder may name it; a label on the line goes before */
     assert_int_equal(script("mkdir -p d/e; cp shard.tar d/e/x; cp shard.tar d/e/y.tar; echo 'd/e/x 5' >l.txt; echo z >d/e/a.mp4; : >d/z.mp4"), 0);
     assert_int_equal(add("l.txt"), 0);
-    assert_int_equal(list.n, 7);
+    assert_int_equal(list.n, 8);
     assert_int_equal(list.at[0].label, 5);
     assert_int_equal(list.at[6].line, 1);
     assert_int_equal(add("d"), 0);
-    assert_int_equal(list.n, 9); /* a.mp4, the members in their order, z.mp4; x has no ending */
+    assert_int_equal(list.n, 10); /* a.mp4, the members in their order, z.mp4; x has no ending */
     expect(1, "train/0001.mp4", 7);
     expect(7, "0001.mp4", -1);
-    assert_int_equal(list.at[8].kind, ITEM_FILE);
+    assert_int_equal(list.at[9].kind, ITEM_FILE);
     assert_int_equal(access(in_folder("train"), F_OK), -1); /* nothing was extracted */
     item c;
     assert_int_equal(item_copy(&c, &list.at[1], &err), 0);
