@@ -127,9 +127,8 @@ enum { WANT_ENCODER = 1, WANT_PREDICTOR = 2 };
 int model_open(model *m, check *c, int want, jepa_err *err);
 void model_close(model *m);
 int model_config(const check *c, enc_cfg *ec, pred_cfg *pc, jepa_err *err); /* from meta.json */
-/* Fills the parameters of p that start with prefix from the named module. PARITY_SKIP when the file is a PyTorch archive. */
+/* Fills the parameters of p that start with prefix from the named module; a fixed table that the file lacks stays as it is. */
 int weights_load(check *c, const char *module, params *p, const char *prefix, jepa_err *err);
-int weights_later(const check *c, jepa_err *err); /* PARITY_SKIP when any of the check's weights is a PyTorch archive */
 
 /* verbs */
 int verb_encode(check *c, jepa_err *err);

@@ -174,20 +174,38 @@ static void test_later_work_is_skipped_by_name(void **state) {
     place *p = *state;
     write_text(
         p, "meta.json",
-        "{\"kind\":\"meta-encoder-predictor\",\"family\":\"vjepa1\",\"checks\":["
+        "{\"kind\":\"meta-encoder-predictor\",\"family\":\"vjepa2ac\",\"checks\":["
         "{\"name\":\"one\",\"run\":\"encode\",\"outputs\":{\"tokens\":\"t:x\"},\"abs\":0,\"rel\":0},"
         "{\"name\":\"two\",\"kind\":\"ac-planner\",\"run\":\"plan\",\"outputs\":{\"action\":\"t:x\"},\"abs\":0,\"rel\":0}]}");
-    expect(p, 0, 0, 0, 2, "one: family vjepa1");
+    expect(p, 0, 0, 0, 2, "one: family vjepa2ac");
     assert_non_null(strstr(p->out, "two: the planner"));
-    /* a PyTorch archive is told by what it holds, or by the key it is asked for; another file is not */
-    write_text(p, "meta.json",
-               "{\"kind\":\"meta-encoder-predictor\",\"family\":\"vjepa2\",\"checks\":["
-               "{\"name\":\"one\",\"run\":\"encode\",\"weights\":{\"encoder\":{\"file\":\"w.pt\"}},\"outputs\":{\"tokens\":\"t:x\"},"
-               "\"abs\":0,\"rel\":0}]}");
-    write_file(p, "w.pt", "PK\3\4 and more", 13);
-    expect(p, 0, 0, 0, 1, "w.pt is a PyTorch archive");
-    write_file(p, "w.pt", "something else", 14);
-    expect(p, 1, 0, 1, 0, "use_rope");
+}
+
+/* A PyTorch archive is told by what it holds; the key belongs to it. What cannot be read fails. */
+static void test_archives_that_are_none_fail(void **state) {
+    static const struct {
+        const char *key, *file;
+        size_t size;
+        const char *words;
+    } forged[] = {{",\"key\":\"encoder\"", "PK\3\4 and more", 13, "w.pt"},
+                  {"", "PK\3\4 and more", 13, "does not say under which key encoder lies"},
+                  {",\"key\":\"encoder\"", "something else", 14, "no PyTorch archive"},
+                  {"", "something else", 14, "w.pt"}};
+    place *p = *state;
+    for (size_t i = 0; i < sizeof forged / sizeof *forged; i++) {
+        char text[1024];
+        snprintf(text, sizeof text,
+                 "{\"kind\":\"meta-encoder-predictor\",\"family\":\"vjepa2\",\"config\":{\"use_rope\":true,\"img_height\":8,\"img_width\":8,"
+                 "\"patch_size\":4,\"tubelet_size\":2,\"num_frames\":2,\"embed_dim\":12,\"depth\":1,\"num_heads\":1,\"mlp_ratio\":1,"
+                 "\"layer_norm_eps\":1e-6,\"predictor_embed_dim\":12,\"predictor_depth\":1,\"predictor_num_heads\":1,"
+                 "\"predictor_mlp_ratio\":1,\"predictor_out_dim\":12,\"num_mask_tokens\":1},\"checks\":["
+                 "{\"name\":\"one\",\"run\":\"encode\",\"weights\":{\"encoder\":{\"file\":\"w.pt\"%s}},\"outputs\":{\"tokens\":\"t:x\"},"
+                 "\"abs\":0,\"rel\":0}]}",
+                 forged[i].key);
+        write_text(p, "meta.json", text);
+        write_file(p, "w.pt", forged[i].file, forged[i].size);
+        expect(p, 1, 0, 1, 0, forged[i].words);
+    }
 }
 
 /* ---- the comparison itself ---- */
@@ -412,6 +430,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(test_unknown_things_fail, setup, teardown),
         cmocka_unit_test_setup_teardown(test_empty_and_missing, setup, teardown),
         cmocka_unit_test_setup_teardown(test_later_work_is_skipped_by_name, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_archives_that_are_none_fail, setup, teardown),
         cmocka_unit_test_setup_teardown(test_tensor_files, setup, teardown),
         cmocka_unit_test_setup_teardown(test_training_step, setup, teardown),
         cmocka_unit_test(test_rule),
