@@ -38,13 +38,17 @@ static int parse_numbers(const char *text, double **out, int *n, jepa_err *err) 
     return *n ? 0 : err_set(err, JEPA_E_USE, "no frames were named");
 }
 
-static void stem(const char *path, char *out, size_t size) {
-    const char *b = strrchr(path, '/');
-    snprintf(out, size, "%s", b ? b + 1 : path);
-    char *dot = strrchr(out, '.');
+static void stem(const item *it, char *out, size_t size) {
+    const char *b = it->path;
+    if (it->kind == ITEM_H5) { /* "demo.hdf5:/data/demo_0/obs/agentview": all of it, or every episode would have the same names */
+        for (const char *s = b; s < it->path + it->inner; s++)
+            if (*s == '/' && s + 1 < it->path + it->inner) b = s + 1;
+    } else if (strrchr(b, '/')) b = strrchr(b, '/') + 1;
+    snprintf(out, size, "%s", b);
+    char *dot = it->kind == ITEM_H5 ? NULL : strrchr(out, '.');
     if (dot && dot != out) *dot = 0;
     for (char *s = out; *s; s++)
-        if (iscntrl((unsigned char)*s)) *s = '_';
+        if (iscntrl((unsigned char)*s) || *s == '/' || *s == ':') *s = '_';
 }
 
 static int keep(store *s, const void *clip, size_t bytes, const int64_t *index, const double *seconds, int frames, int h, int w, jepa_err *err) {
@@ -71,7 +75,8 @@ static int keep(store *s, const void *clip, size_t bytes, const int64_t *index, 
 
 typedef struct request { cli *c; const clip_plan *p; double *at; int n_at, by_time, raw; const char *out; int tensor; store *s; int *written; } request;
 
-static int one_clip(const request *q, vid *v, const char *path, int k, const int64_t *index, int n, jepa_err *err) {
+static int one_clip(const request *q, vid *v, const item *it, int k, const int64_t *index, int n, jepa_err *err) {
+    const char *path = it->path;
     const vid_info *i = vid_get_info(v);
     int w = i->width, h = i->height, crop = q->p->clip.crop, rc;
     size_t raw = (size_t)w * (size_t)h * 3;
@@ -104,7 +109,7 @@ static int one_clip(const request *q, vid *v, const char *path, int k, const int
     }
     for (int f = 0; f < n && rc == 0; f++) {
         char name[300], file[1400];
-        stem(path, name, sizeof name);
+        stem(it, name, sizeof name);
         snprintf(file, sizeof file, "%s/%s-clip%02d-%04d-frame%06lld.png", q->out, name, k, f, (long long)index[f]);
         rc = image_write_png(file, show + (size_t)f * (size_t)w * (size_t)h * 3, w, h, err);
         if (rc == 0) ++*q->written;
@@ -114,12 +119,13 @@ done:
     return rc;
 }
 
-static int one_input(const request *q, const char *path, jepa_err *err) {
+static int one_input(const request *q, const item *it, jepa_err *err) {
+    const char *path = it->path;
     vid *v = NULL;
     clip_list l = {0};
     int64_t *index = NULL;
     const vid_opts o = {.as_stored = q->p->as_stored};
-    int rc = vid_open(&v, path, &o, err);
+    int rc = vid_open_item(&v, it, &o, err);
     if (rc < 0) goto done;
     if (q->n_at) {
         const vid_info *i = vid_get_info(v);
@@ -134,7 +140,7 @@ static int one_input(const request *q, const char *path, jepa_err *err) {
                 goto done;
             }
         }
-        rc = one_clip(q, v, path, 0, index, q->n_at, err);
+        rc = one_clip(q, v, it, 0, index, q->n_at, err);
         goto done;
     }
     if ((rc = clips_of(v, q->p, &l, err)) < 0) goto done;
@@ -142,7 +148,7 @@ static int one_input(const request *q, const char *path, jepa_err *err) {
     if (l.slow) cli_line(q->c, "%s: slower than the asked %g frames per second (%.3g): every frame is used", path, q->p->fps, info->fps);
     if (info->promised > info->frames)
         cli_line(q->c, "%s: cut short: %lld of %lld frames can be decoded", path, (long long)info->frames, (long long)info->promised);
-    for (int k = 0; k < l.n && rc == 0; k++) rc = one_clip(q, v, path, k, l.index + (size_t)k * (size_t)q->p->frames, q->p->frames, err);
+    for (int k = 0; k < l.n && rc == 0; k++) rc = one_clip(q, v, it, k, l.index + (size_t)k * (size_t)q->p->frames, q->p->frames, err);
 done:
     mem_free(index);
     mem_free(l.index);
@@ -205,7 +211,7 @@ int cmd_frames(cli *c, int argc, char **argv) {
             rc = err_set(&err, JEPA_E_CANCELLED, "stopped after %d of %d inputs", i, in.n);
             goto done;
         }
-        rc = one_input(&q, in.at[i].path, &err);
+        rc = one_input(&q, &in.at[i], &err);
         if (rc == JEPA_E_INPUT) cli_warn(c, "%s", err.text), failed++;
         else if (rc < 0) goto done;
     }

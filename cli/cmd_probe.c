@@ -46,7 +46,7 @@ static void decode_one(void *ctx, int64_t i) {
     vid *v = NULL;
     clip_list l = {0};
     double start, end;
-    int rc = vid_open(&v, d->from[i].path, NULL, &d->err[i]);
+    int rc = vid_open_item(&v, &d->from[i], NULL, &d->err[i]);
     if (rc == 0 && (rc = clips_of(v, d->p, &l, &d->err[i])) == 0) rc = clip_load(v, d->p, &l, 0, d->clip + (size_t)i * d->bytes, &start, &end, &d->err[i]);
     mem_free(l.index);
     vid_close(&v);

@@ -6,6 +6,10 @@
 #include <pthread.h>
 #include <sys/stat.h>
 
+static const char *failing; /* the fault point that fails, for the `fail_at`th time that it is passed */
+static int fail_at;
+int fault_point(const char *name) { return failing && !strcmp(name, failing) && --fail_at == 0 ? 5 /* EIO */ : 0; }
+
 /* ---- writing tars byte by byte ---- */
 
 typedef struct made { uint8_t b[1 << 20]; size_t n; } made;
@@ -402,6 +406,43 @@ static void read_in_place(void **state) {
     assert_non_null(strstr(err.text, "the tar is not found"));
 }
 
+/* Reading fails, memory runs out: at any place, an error with its reason, and nothing is left behind. */
+static void failures(void **state) {
+    need_encoder("libx264");
+    int reading = 0, no_memory = 0;
+    vid *v = NULL;
+    failing = "tar.read";
+    fail_at = 3;
+    assert_int_equal(add("w-gnu.tar"), 0);
+    failing = NULL;
+    assert_true(list.n >= 1);
+    expect_bad(list.n - 1, "cannot be read: Input/output error");
+    for (int at = 1; at < 400; at++) {
+        failing = "alloc";
+        fail_at = at;
+        int rc = add("w-pax.tar");
+        failing = NULL;
+        if (rc == 0) break;
+        assert_int_equal(rc, JEPA_E_MEMORY);
+        assert_true(err.text[0]);
+        no_memory++;
+    }
+    assert_true(no_memory > 8);
+    assert_int_equal(add("w-gnu.tar"), 0);
+    for (int at = 1; at < 60; at++)
+        for (int i = 0; i < 5; i += 4) { /* a video, an image */
+            failing = at % 2 ? "video.range" : "alloc";
+            fail_at = (at + 1) / 2;
+            int rc = vid_open_item(&v, &list.at[i], NULL, &err);
+            failing = NULL;
+            assert_int_equal(rc < 0, !v);
+            reading += rc == JEPA_E_INPUT, no_memory += rc == JEPA_E_MEMORY;
+            if (rc < 0) assert_true(rc == JEPA_E_INPUT || rc == JEPA_E_MEMORY);
+            vid_close(&v);
+        }
+    assert_true(reading > 0 && no_memory > 0);
+}
+
 static void *reader(void *ctx) {
     uint8_t *const *want = ctx;
     for (int round = 0; round < 6; round++)
@@ -471,7 +512,7 @@ static int tear_down(void **state) {
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(samples),       cmocka_unit_test(long_names),   cmocka_unit_test(forged), cmocka_unit_test(cut_everywhere),
-        cmocka_unit_test(read_in_place), cmocka_unit_test(many_threads), cmocka_unit_test(large),
+        cmocka_unit_test(read_in_place), cmocka_unit_test(failures),      cmocka_unit_test(many_threads), cmocka_unit_test(large),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
