@@ -24,16 +24,18 @@ int fault_point(const char *name) {
 enum { ITEMS = 700, PER = 3, DIM = 5, FLOATS = PER * DIM };
 static char dir[64];
 
-static const char *in_dir(const char *name) { /* of its own each: mem_free is not needed for a test's few */
-    char *p = malloc(200);
-    assert_non_null(p);
+static char texts[512][200]; /* names and settings live here for the next 511 */
+static int used;
+static char *text(void) { return texts[used++ % 512]; }
+
+static const char *in_dir(const char *name) {
+    char *p = text();
     snprintf(p, 200, "%s/%s", dir, name);
     return p;
 }
 
 static const char *settings(const char *shard) {
-    char *p = malloc(200);
-    assert_non_null(p);
+    char *p = text();
     snprintf(p, 200, "{\"frames\": 16, \"pool\": \"time\", \"shard\": \"%s\", \"inputs\": \"%d items, 0123\"}", shard, ITEMS);
     return p;
 }
@@ -205,7 +207,7 @@ static void an_h5_in_step(void **state) {
     assert_int_equal(emb_check(path, settings("1/2"), &err), JEPA_E_USE);
     for (size_t cut = 0; cut < n; cut += 97) {
         assert_int_equal(truncate(path, (off_t)(n - cut)), 0);
-        assert_int_equal(emb_check(path, settings("0/1"), &err), 0);
+        if (emb_check(path, m.settings, &err) != 0) fail_msg("cut %zu of %zu: %s", cut, n, err.text);
     }
     unlink(part_path);
     assert_int_equal(emb_check(path, settings("0/1"), &err), JEPA_E_USE); /* some bytes that are not ours to overwrite */
