@@ -52,8 +52,9 @@ typedef struct pred_in {
     pos_grid grid;
     int mask_token;                                   /* which token stands at targets: taken mod num_mask_tokens */
     int image;                                        /* modality_embedding: the image's vector instead of the video's */
-    int target_blocks;                                /* I-JEPA: that many target lists an item, each predicted by itself from the same context;
-                                                         target [target_blocks·B,n_target], block-major, and so are predictions; 0 counts as 1 */
+    int target_blocks;                                /* I-JEPA: that many target lists an item, each predicted by itself from the same
+                                                         context; target [target_blocks·B,n_target], block-major, and so are
+                                                         predictions; dz is the sum over blocks; 0 counts as 1 */
 } pred_in;
 int pred_forward(const pred *e, queue *q, const pred_in *in, pred_acts *a, float *predicted /* [B,n_target,out_dim] */, jepa_err *err);
 /* The same with context outputs too: all [B,n_context+n_target,out_dim], context first. */
