@@ -16,20 +16,20 @@ struct train {
     train_cfg cfg;
     dev *d;
     queue *q;
-    params p, tp;               /* trained: encoder.*, predictor.*; followed: target_encoder.* */
+    params p, tp; /* trained: encoder.*, predictor.*; followed: target_encoder.* */
     enc *encoder, *target;
     pred *predictor;
-    int64_t enc_elements;       /* where predictor.* begins in p's arrays */
-    unsigned char *touched;     /* per parameter: got a gradient in this step (mask tokens may not) */
-    int64_t step;               /* steps taken */
+    int64_t enc_elements;   /* where predictor.* begins in p's arrays */
+    unsigned char *touched; /* per parameter: got a gradient in this step (mask tokens may not) */
+    int64_t step;           /* steps taken */
 
     /* working memory, planned for one shape */
     int64_t batch, frames, height, width, tokens, blocks;
     enc_acts *enc_a, *tgt_a;
     pred_acts *pred_a;
     buf x, keep, all, h, z, dz, out, loss;
-    int64_t seen_context;       /* rows of z that the last group left behind, for the monitor */
-    double *spread;             /* report_variance: [batch,D] of one group, sums over its generators; host memory */
+    int64_t seen_context; /* rows of z that the last group left behind, for the monitor */
+    double *spread;       /* report_variance: [batch,D] of one group, sums over its generators; host memory */
 };
 
 params *train_params(train *t) { return &t->p; }
@@ -60,11 +60,17 @@ static void close_workspace(train *t) {
 }
 
 static enc_shape context_shape(const train *t, int64_t batch, int64_t frames, int64_t height, int64_t width) {
-    return (enc_shape){.batch = batch, .frames = frames, .height = height, .width = width, .keep_for_backward = 1, .level = t->cfg.recompute_level};
+    return (enc_shape){
+        .batch = batch, .frames = frames, .height = height, .width = width, .keep_for_backward = 1, .level = t->cfg.recompute_level};
 }
 /* Context and target rows are disjoint, so together they are at most all tokens; with several target blocks in a sequence for each. */
 static pred_shape predictor_shape(const train *t, int64_t batch, int64_t tokens, int64_t blocks) {
-    return (pred_shape){.batch = batch * blocks, .context = tokens, .target = tokens, .rows = tokens, .keep_for_backward = 1, .level = t->cfg.recompute_level};
+    return (pred_shape){.batch = batch * blocks,
+                        .context = tokens,
+                        .target = tokens,
+                        .rows = tokens,
+                        .keep_for_backward = 1,
+                        .level = t->cfg.recompute_level};
 }
 
 static int64_t target_blocks(const train_cfg *c) {
@@ -86,15 +92,18 @@ static int open_workspace(train *t, int64_t batch, int64_t frames, int64_t heigh
     pred_shape ps = predictor_shape(t, batch, n, blocks);
     size_t row, rows, x;
     int rc = JEPA_E_MEMORY;
-    if (size_mul((size_t)batch, (size_t)n, &row) || size_mul(row, (size_t)d * sizeof(float), &row) || size_mul(row, (size_t)blocks, &rows) ||
-        size_mul((size_t)batch * 3, (size_t)frames, &x) || size_mul(x, (size_t)height, &x) || size_mul(x, (size_t)width * sizeof(float), &x)) {
+    if (size_mul((size_t)batch, (size_t)n, &row) || size_mul(row, (size_t)d * sizeof(float), &row) ||
+        size_mul(row, (size_t)blocks, &rows) || size_mul((size_t)batch * 3, (size_t)frames, &x) || size_mul(x, (size_t)height, &x) ||
+        size_mul(x, (size_t)width * sizeof(float), &x)) {
         err_set(err, rc, "the batch of %lld clips of %lld tokens overflows", (long long)batch, (long long)n);
         goto fail;
     }
-    if ((rc = enc_acts_open(&t->enc_a, t->encoder, t->d, &s, err)) < 0 || (rc = enc_acts_open(&t->tgt_a, t->target, t->d, &full, err)) < 0 ||
+    if ((rc = enc_acts_open(&t->enc_a, t->encoder, t->d, &s, err)) < 0 ||
+        (rc = enc_acts_open(&t->tgt_a, t->target, t->d, &full, err)) < 0 ||
         (rc = pred_acts_open(&t->pred_a, t->predictor, t->d, &ps, err)) < 0 || (rc = buf_new(&t->x, t->d, x, err)) < 0 ||
-        (rc = buf_new(&t->keep, t->d, (size_t)(batch * n * blocks) * sizeof(int32_t), err)) < 0 || (rc = buf_new(&t->all, t->d, row, err)) < 0 ||
-        (rc = buf_new(&t->h, t->d, rows, err)) < 0 || (rc = buf_new(&t->z, t->d, row, err)) < 0 || (rc = buf_new(&t->dz, t->d, row, err)) < 0 ||
+        (rc = buf_new(&t->keep, t->d, (size_t)(batch * n * blocks) * sizeof(int32_t), err)) < 0 ||
+        (rc = buf_new(&t->all, t->d, row, err)) < 0 || (rc = buf_new(&t->h, t->d, rows, err)) < 0 ||
+        (rc = buf_new(&t->z, t->d, row, err)) < 0 || (rc = buf_new(&t->dz, t->d, row, err)) < 0 ||
         (rc = buf_new(&t->out, t->d, rows, err)) < 0 || (rc = buf_new(&t->loss, t->d, 4 * sizeof(double), err)) < 0)
         goto fail;
     if (t->cfg.report_variance && !(t->spread = mem_alloc((size_t)(batch * d), sizeof *t->spread))) {
@@ -122,31 +131,36 @@ static void plan_parts(const train *t, double part[PLAN_PARTS]) {
     part[PLAN_CONTEXT] = (double)enc_acts_bytes(t->encoder, &s);
     part[PLAN_TARGET_ACTS] = (double)enc_acts_bytes(t->target, &full);
     part[PLAN_PREDICTOR] = (double)pred_acts_bytes(t->predictor, &ps);
-    part[PLAN_BATCH] = (double)c->feed.batch * (12.0 * c->enc.num_frames * c->enc.img_height * c->enc.img_width + (3 + 2 * (double)blocks) * 4.0 * (double)n * c->enc.embed_dim);
+    part[PLAN_BATCH] = (double)c->feed.batch * (12.0 * c->enc.num_frames * c->enc.img_height * c->enc.img_width +
+                                                (3 + 2 * (double)blocks) * 4.0 * (double)n * c->enc.embed_dim);
     part[PLAN_ALL] = 0;
     for (int i = 0; i < PLAN_ALL; i++) part[PLAN_ALL] += part[i];
 }
 
 void train_plan(const train *t, char *text, size_t size) {
-    static const char *const name[PLAN_PARTS] = {"parameters, gradients, moments", "target encoder", "context activations", "target encoder's working set",
-                                                 "predictor activations", "clips, tokens, gradients", "together"};
+    static const char *const name[PLAN_PARTS] = {
+        "parameters, gradients, moments", "target encoder", "context activations", "target encoder's working set", "predictor activations",
+        "clips, tokens, gradients",       "together"};
     double part[PLAN_PARTS];
     plan_parts(t, part);
     size_t k = 0;
-    for (int i = 0; i < PLAN_PARTS && k < size; i++) k += (size_t)snprintf(text + k, size - k, "%-30s %10.1f MiB\n", name[i], part[i] / 1048576);
+    for (int i = 0; i < PLAN_PARTS && k < size; i++)
+        k += (size_t)snprintf(text + k, size - k, "%-30s %10.1f MiB\n", name[i], part[i] / 1048576);
 }
 
 /* Refuses before the first step what would be killed in it. */
 int train_fits(const train *t, jepa_err *err) {
     double part[PLAN_PARTS], gib = 1073741824;
     plan_parts(t, part);
-    double there = t->tp.value.p ? part[PLAN_PARAMS] + part[PLAN_TARGET] : 0, need = part[PLAN_ALL] - there, free_now = (double)mem_available();
+    double there = t->tp.value.p ? part[PLAN_PARAMS] + part[PLAN_TARGET] : 0, need = part[PLAN_ALL] - there,
+           free_now = (double)mem_available();
     if (need <= free_now) return 0;
     return err_set(err, JEPA_E_MEMORY,
-                   "a step needs %.1f GiB%s (context activations %.1f, predictor %.1f, target's working set %.1f, batch %.1f), %.1f are free: a smaller "
+                   "a step needs %.1f GiB%s (context activations %.1f, predictor %.1f, target's working set %.1f, batch %.1f), %.1f are "
+                   "free: a smaller "
                    "data.batch_size (with nodes: for the same global batch), or model.recompute: %s would help",
-                   need / gib, there > 0 ? " more" : "", part[PLAN_CONTEXT] / gib, part[PLAN_PREDICTOR] / gib, part[PLAN_TARGET_ACTS] / gib, part[PLAN_BATCH] / gib, free_now / gib,
-                   t->cfg.recompute_level == RECOMPUTE_NONE ? "mlp or block" : "block");
+                   need / gib, there > 0 ? " more" : "", part[PLAN_CONTEXT] / gib, part[PLAN_PREDICTOR] / gib, part[PLAN_TARGET_ACTS] / gib,
+                   part[PLAN_BATCH] / gib, free_now / gib, t->cfg.recompute_level == RECOMPUTE_NONE ? "mlp or block" : "block");
 }
 
 static int open_train(train **out, const train_cfg *c, dev *d, int allocate, jepa_err *err) {
@@ -158,7 +172,8 @@ static int open_train(train **out, const train_cfg *c, dev *d, int allocate, jep
     int rc;
     if ((rc = enc_cfg_check(&c->enc, err)) < 0 || (rc = pred_cfg_check(&c->pred, err)) < 0) goto fail;
     if (c->pred.embed_dim != c->enc.embed_dim || c->pred.out_dim != c->enc.embed_dim) {
-        rc = err_set(err, JEPA_E_MODEL, "the predictor reads %d and writes %d channels, the encoder has %d", c->pred.embed_dim, c->pred.out_dim, c->enc.embed_dim);
+        rc = err_set(err, JEPA_E_MODEL, "the predictor reads %d and writes %d channels, the encoder has %d", c->pred.embed_dim,
+                     c->pred.out_dim, c->enc.embed_dim);
         goto fail;
     }
     if ((rc = queue_open(&t->q, d, err)) < 0 || (rc = enc_open(&t->encoder, &c->enc, &t->p, "encoder.", err)) < 0) goto fail;
@@ -166,7 +181,8 @@ static int open_train(train **out, const train_cfg *c, dev *d, int allocate, jep
     if ((rc = pred_open(&t->predictor, &c->pred, &t->p, "predictor.", err)) < 0 ||
         (rc = enc_open(&t->target, &c->enc, &t->tp, "target_encoder.", err)) < 0)
         goto fail;
-    if (allocate && ((rc = params_alloc(&t->p, d, PARAMS_GRAD | PARAMS_MOMENTS, err)) < 0 || (rc = params_alloc(&t->tp, d, 0, err)) < 0)) goto fail;
+    if (allocate && ((rc = params_alloc(&t->p, d, PARAMS_GRAD | PARAMS_MOMENTS, err)) < 0 || (rc = params_alloc(&t->tp, d, 0, err)) < 0))
+        goto fail;
     t->enc_elements = t->p.item[n_enc].offset;
     /* EMA runs over both flat arrays at once: the encoder comes first in p, laid out as the target's list is. */
     int same = t->tp.n == n_enc && t->tp.total == t->enc_elements;
@@ -179,7 +195,9 @@ static int open_train(train **out, const train_cfg *c, dev *d, int allocate, jep
         rc = err_set(err, JEPA_E_MEMORY, "no memory for the trainer");
         goto fail;
     }
-    if (allocate && ((rc = train_fits(t, err)) < 0 || (rc = open_workspace(t, c->feed.batch, c->enc.num_frames, c->enc.img_height, c->enc.img_width, target_blocks(c), err)) < 0)) goto fail;
+    if (allocate && ((rc = train_fits(t, err)) < 0 || (rc = open_workspace(t, c->feed.batch, c->enc.num_frames, c->enc.img_height,
+                                                                           c->enc.img_width, target_blocks(c), err)) < 0))
+        goto fail;
     *out = t;
     return 0;
 fail:
@@ -214,7 +232,8 @@ static int follow(train *t, double momentum) {
         const param *p = i < t->tp.n ? &t->tp.item[i] : NULL;
         if (p && !(p->flags & PARAM_FIXED)) continue;
         const int64_t end = p ? p->offset : t->tp.total;
-        const op_ema run = {.n = end - at, .target = (float *)t->tp.value.p + at, .source = (float *)t->p.value.p + at, .momentum = momentum};
+        const op_ema run = {
+            .n = end - at, .target = (float *)t->tp.value.p + at, .source = (float *)t->p.value.p + at, .momentum = momentum};
         if (run.n > 0) rc = o->ema(t->q, &run);
         if (!p || rc) break;
         const op_ema fixed = {.n = p->count, .target = (float *)t->tp.value.p + end, .source = (float *)t->p.value.p + end, .momentum = 0};
@@ -239,18 +258,22 @@ int train_init(train *t, jepa_err *err) {
 
 static int check_batch(const train *t, const train_batch *b, jepa_err *err) {
     if (b->batch < 1 || b->n_gen < 1 || b->n_gen > MAX_GENERATORS || !b->x || !b->masks)
-        return err_set(err, JEPA_E_USE, "a batch needs clips and between 1 and %d mask generators (%d clips, %d generators)", MAX_GENERATORS, b->batch, b->n_gen);
+        return err_set(err, JEPA_E_USE, "a batch needs clips and between 1 and %d mask generators (%d clips, %d generators)",
+                       MAX_GENERATORS, b->batch, b->n_gen);
     int64_t n = enc_tokens(&t->cfg.enc, b->frames, b->height, b->width);
     for (int g = 0; g < b->n_gen; g++) {
         const mask_set *m = b->masks[g];
         if (m->batch != b->batch || m->n_context < 1 || m->n_target < 1 || m->num_targets < 1 || m->num_targets > 64 ||
             (int64_t)m->n_context + m->n_target > n)
-            return err_set(err, JEPA_E_USE, "mask generator %d: %d context and %d x %d target tokens for %d clips do not fit a batch of %d clips of %lld tokens",
-                           g, m->n_context, m->num_targets, m->n_target, m->batch, b->batch, (long long)n);
+            return err_set(
+                err, JEPA_E_USE,
+                "mask generator %d: %d context and %d x %d target tokens for %d clips do not fit a batch of %d clips of %lld tokens", g,
+                m->n_context, m->num_targets, m->n_target, m->batch, b->batch, (long long)n);
         int64_t nc = (int64_t)m->batch * m->n_context, nt = (int64_t)m->batch * m->n_target * m->num_targets;
         for (int64_t i = 0; i < nc + nt; i++) {
             int32_t v = i < nc ? m->context[i] : m->target[i - nc];
-            if (v < 0 || v >= n) return err_set(err, JEPA_E_USE, "mask generator %d: token %d lies outside 0 … %lld", g, v, (long long)n - 1);
+            if (v < 0 || v >= n)
+                return err_set(err, JEPA_E_USE, "mask generator %d: token %d lies outside 0 … %lld", g, v, (long long)n - 1);
         }
     }
     return 0;
@@ -280,8 +303,10 @@ static int add_spread(train *t, int64_t batch, int64_t n_target, int64_t blocks,
             for (int pass = 0; pass < 2; pass++) /* the mean first */
                 for (int64_t k = 0; k < n; k++) {
                     const double v = out[((k / n_target * batch + b) * n_target + k % n_target) * d + c];
-                    if (pass) square += (v - sum / (double)n) * (v - sum / (double)n);
-                    else sum += v;
+                    if (pass)
+                        square += (v - sum / (double)n) * (v - sum / (double)n);
+                    else
+                        sum += v;
                 }
             t->spread[b * d + c] += sqrt(square / (double)(n - 1) + 1e-4); /* one token: no number, as in PyTorch */
         }
@@ -301,9 +326,7 @@ static double variance_term(const train *t, int64_t batch, int n_gen) {
 }
 
 /* Which mask token stands for generator g's targets. */
-static int mask_token(const train *t, int g) {
-    return t->cfg.mask_token_rule == TOKEN_BY_GENERATOR ? g % t->cfg.pred.num_mask_tokens : 0;
-}
+static int mask_token(const train *t, int g) { return t->cfg.mask_token_rule == TOKEN_BY_GENERATOR ? g % t->cfg.pred.num_mask_tokens : 0; }
 
 /* Generator g: context forward, prediction, loss and its gradient, both backward. scale: its weight in the step's loss. */
 static int generator(train *t, const train_batch *b, int g, double scale, double *loss, jepa_err *err) {
@@ -313,25 +336,50 @@ static int generator(train *t, const train_batch *b, int g, double scale, double
     const int64_t list = (int64_t)b->batch * m->n_target, nt = list * blocks;
     int rc;
     if ((rc = buf_put(t->q, t->keep.p, m->context, (size_t)b->batch * (size_t)m->n_context * sizeof(int32_t), err)) < 0) return rc;
-    const enc_in in = {.batch = b->batch, .frames = b->frames, .height = b->height, .width = b->width, .x = t->x.p, .type = b->type,
-                       .keep = t->keep.p, .keep_host = m->context, .n_keep = m->n_context};
+    const enc_in in = {.batch = b->batch,
+                       .frames = b->frames,
+                       .height = b->height,
+                       .width = b->width,
+                       .x = t->x.p,
+                       .type = b->type,
+                       .keep = t->keep.p,
+                       .keep_host = m->context,
+                       .n_keep = m->n_context};
     if ((rc = enc_forward(t->encoder, t->q, &in, t->enc_a, t->z.p, err)) < 0) return rc;
     t->seen_context = m->n_context;
-    const pred_in pi = {.batch = b->batch, .n_context = m->n_context, .n_target = m->n_target, .z = t->z.p, .context = m->context, .target = m->target,
+    const pred_in pi = {.batch = b->batch,
+                        .n_context = m->n_context,
+                        .n_target = m->n_target,
+                        .z = t->z.p,
+                        .context = m->context,
+                        .target = m->target,
                         .grid = {.frames = b->frames / t->cfg.enc.tubelet_size, .rows = b->height / p, .cols = b->width / p},
-                        .mask_token = mask_token(t, g), .target_blocks = (int)blocks};
+                        .mask_token = mask_token(t, g),
+                        .target_blocks = (int)blocks};
     if ((rc = pred_forward(t->predictor, t->q, &pi, t->pred_a, t->out.p, err)) < 0) return rc;
     if (t->spread && (rc = add_spread(t, b->batch, m->n_target, blocks, err)) < 0) return rc;
 
     /* keep holds the context indices, which backward still reads: target indices go behind them */
     int32_t *ti = (int32_t *)t->keep.p + (int64_t)b->batch * m->n_context;
     if ((rc = buf_put(t->q, ti, m->target, (size_t)nt * sizeof(int32_t), err)) < 0) return rc;
-    const op_loss l = {.rows = nt, .d = d, .kind = t->cfg.smooth_l1 ? LOSS_SMOOTH_L1 : LOSS_POWER, .p = t->cfg.loss_exp,
-                       .scale = scale / ((double)nt * (double)d), .z = t->out.p, .h = t->h.p, .dz = t->out.p, .loss = t->loss.p};
+    const op_loss l = {.rows = nt,
+                       .d = d,
+                       .kind = t->cfg.smooth_l1 ? LOSS_SMOOTH_L1 : LOSS_POWER,
+                       .p = t->cfg.loss_exp,
+                       .scale = scale / ((double)nt * (double)d),
+                       .z = t->out.p,
+                       .h = t->h.p,
+                       .dz = t->out.p,
+                       .loss = t->loss.p};
     rc = o->zero(t->q, t->loss.p, sizeof(double));
     for (int64_t i = 0; i < blocks && !rc; i++) {
-        const op_rows gather = {.batch = b->batch, .n_src = t->tokens, .n_dst = m->n_target, .d = d, .src = t->all.p,
-                                .dst = (float *)t->h.p + i * list * d, .index = ti + i * list};
+        const op_rows gather = {.batch = b->batch,
+                                .n_src = t->tokens,
+                                .n_dst = m->n_target,
+                                .d = d,
+                                .src = t->all.p,
+                                .dst = (float *)t->h.p + i * list * d,
+                                .index = ti + i * list};
         rc = o->gather_rows(t->q, &gather);
     }
     if (rc < 0 || (rc = o->loss(t->q, &l)) < 0) return err_set(err, rc, "the loss could not be computed");
@@ -376,8 +424,8 @@ int train_gradients(train *t, const train_batch *group, int n, train_numbers *nu
     for (int i = 0; i < n; i++) {
         const train_batch *b = &group[i];
         size_t bytes = (size_t)b->batch * 3 * (size_t)b->frames * (size_t)b->height * (size_t)b->width * dtype_size(b->type);
-        if ((rc = open_workspace(t, b->batch, b->frames, b->height, b->width, most_blocks(b), err)) < 0 || (rc = buf_put(t->q, t->x.p, b->x, bytes, err)) < 0 ||
-            (rc = targets(t, b, err)) < 0)
+        if ((rc = open_workspace(t, b->batch, b->frames, b->height, b->width, most_blocks(b), err)) < 0 ||
+            (rc = buf_put(t->q, t->x.p, b->x, bytes, err)) < 0 || (rc = targets(t, b, err)) < 0)
             return rc;
         if (t->spread) memset(t->spread, 0, (size_t)(t->batch * t->cfg.enc.embed_dim) * sizeof *t->spread);
         for (int g = 0; g < b->n_gen; g++) {
@@ -399,9 +447,12 @@ int train_gradients(train *t, const train_batch *group, int n, train_numbers *nu
     num->grad_norm_enc = sqrt(sq[0]);
     num->grad_norm_pred = sqrt(sq[1]);
     num->grad_norm = sqrt(sq[0] + sq[1]);
-    if (!isfinite(num->loss)) num->finite = 0, num->bad_term = "the loss";
-    else if (!isfinite(sq[0])) num->finite = 0, num->bad_term = "the encoder's gradient";
-    else if (!isfinite(sq[1])) num->finite = 0, num->bad_term = "the predictor's gradient";
+    if (!isfinite(num->loss))
+        num->finite = 0, num->bad_term = "the loss";
+    else if (!isfinite(sq[0]))
+        num->finite = 0, num->bad_term = "the encoder's gradient";
+    else if (!isfinite(sq[1]))
+        num->finite = 0, num->bad_term = "the predictor's gradient";
     return 0;
 }
 
@@ -423,9 +474,18 @@ int train_update(train *t, train_numbers *num, jepa_err *err) {
     for (int i = 0; i < t->p.n; i++) {
         const param *p = &t->p.item[i];
         if (!t->touched[i]) continue; /* a token without a gradient is neither updated nor decayed, as in PyTorch; nor is a fixed table */
-        const op_adamw a = {.n = p->count, .param = param_value(&t->p, i), .grad = param_grad(&t->p, i), .m = (float *)t->p.m.p + p->offset,
-                            .v = (float *)t->p.v.p + p->offset, .lr = num->lr, .wd = p->flags & PARAM_NO_DECAY ? 0 : num->wd, .beta1 = c->beta1,
-                            .beta2 = c->beta2, .eps = c->adam_eps, .grad_scale = scale[p->offset >= t->enc_elements], .step = t->step + 1};
+        const op_adamw a = {.n = p->count,
+                            .param = param_value(&t->p, i),
+                            .grad = param_grad(&t->p, i),
+                            .m = (float *)t->p.m.p + p->offset,
+                            .v = (float *)t->p.v.p + p->offset,
+                            .lr = num->lr,
+                            .wd = p->flags & PARAM_NO_DECAY ? 0 : num->wd,
+                            .beta1 = c->beta1,
+                            .beta2 = c->beta2,
+                            .eps = c->adam_eps,
+                            .grad_scale = scale[p->offset >= t->enc_elements],
+                            .step = t->step + 1};
         if ((rc = o->adamw(t->q, &a)) < 0) return err_set(err, rc, "%s could not be updated", p->name);
     }
     if ((rc = follow(t, num->ema)) < 0) return err_set(err, rc, "the target encoder could not be updated");

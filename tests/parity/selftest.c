@@ -172,11 +172,10 @@ static void test_empty_and_missing(void **state) {
 
 static void test_later_work_is_skipped_by_name(void **state) {
     place *p = *state;
-    write_text(
-        p, "meta.json",
-        "{\"kind\":\"meta-encoder-predictor\",\"family\":\"vjepa2ac\",\"checks\":["
-        "{\"name\":\"one\",\"run\":\"encode\",\"outputs\":{\"tokens\":\"t:x\"},\"abs\":0,\"rel\":0},"
-        "{\"name\":\"two\",\"kind\":\"ac-planner\",\"run\":\"plan\",\"outputs\":{\"action\":\"t:x\"},\"abs\":0,\"rel\":0}]}");
+    write_text(p, "meta.json",
+               "{\"kind\":\"meta-encoder-predictor\",\"family\":\"vjepa2ac\",\"checks\":["
+               "{\"name\":\"one\",\"run\":\"encode\",\"outputs\":{\"tokens\":\"t:x\"},\"abs\":0,\"rel\":0},"
+               "{\"name\":\"two\",\"kind\":\"ac-planner\",\"run\":\"plan\",\"outputs\":{\"action\":\"t:x\"},\"abs\":0,\"rel\":0}]}");
     expect(p, 0, 0, 0, 2, "one: family vjepa2ac");
     assert_non_null(strstr(p->out, "two: the planner"));
 }
@@ -194,14 +193,15 @@ static void test_archives_that_are_none_fail(void **state) {
     place *p = *state;
     for (size_t i = 0; i < sizeof forged / sizeof *forged; i++) {
         char text[1024];
-        snprintf(text, sizeof text,
-                 "{\"kind\":\"meta-encoder-predictor\",\"family\":\"vjepa2\",\"config\":{\"use_rope\":true,\"img_height\":8,\"img_width\":8,"
-                 "\"patch_size\":4,\"tubelet_size\":2,\"num_frames\":2,\"embed_dim\":12,\"depth\":1,\"num_heads\":1,\"mlp_ratio\":1,"
-                 "\"layer_norm_eps\":1e-6,\"predictor_embed_dim\":12,\"predictor_depth\":1,\"predictor_num_heads\":1,"
-                 "\"predictor_mlp_ratio\":1,\"predictor_out_dim\":12,\"num_mask_tokens\":1},\"checks\":["
-                 "{\"name\":\"one\",\"run\":\"encode\",\"weights\":{\"encoder\":{\"file\":\"w.pt\"%s}},\"outputs\":{\"tokens\":\"t:x\"},"
-                 "\"abs\":0,\"rel\":0}]}",
-                 forged[i].key);
+        snprintf(
+            text, sizeof text,
+            "{\"kind\":\"meta-encoder-predictor\",\"family\":\"vjepa2\",\"config\":{\"use_rope\":true,\"img_height\":8,\"img_width\":8,"
+            "\"patch_size\":4,\"tubelet_size\":2,\"num_frames\":2,\"embed_dim\":12,\"depth\":1,\"num_heads\":1,\"mlp_ratio\":1,"
+            "\"layer_norm_eps\":1e-6,\"predictor_embed_dim\":12,\"predictor_depth\":1,\"predictor_num_heads\":1,"
+            "\"predictor_mlp_ratio\":1,\"predictor_out_dim\":12,\"num_mask_tokens\":1},\"checks\":["
+            "{\"name\":\"one\",\"run\":\"encode\",\"weights\":{\"encoder\":{\"file\":\"w.pt\"%s}},\"outputs\":{\"tokens\":\"t:x\"},"
+            "\"abs\":0,\"rel\":0}]}",
+            forged[i].key);
         write_text(p, "meta.json", text);
         write_file(p, "w.pt", forged[i].file, forged[i].size);
         expect(p, 1, 0, 1, 0, forged[i].words);
