@@ -32,8 +32,10 @@ static hid_t open_file(const char *path, jepa_err *err) {
     f = H5Fopen(path, H5F_ACC_RDONLY, access_list);
     H5Pclose(access_list);
     if (f >= 0) return f;
-    if (access(path, R_OK)) err_set_at(err, JEPA_E_INPUT, path, -1, "%s: %s", path, errno == ENOENT ? "not found" : strerror(errno));
-    else err_set_at(err, JEPA_E_INPUT, path, -1, "%s: cannot be opened as HDF5: damaged, or not written to the end", path);
+    if (access(path, R_OK))
+        err_set_at(err, JEPA_E_INPUT, path, -1, "%s: %s", path, errno == ENOENT ? "not found" : strerror(errno));
+    else
+        err_set_at(err, JEPA_E_INPUT, path, -1, "%s: cannot be opened as HDF5: damaged, or not written to the end", path);
     return f;
 }
 
@@ -95,7 +97,8 @@ static int check_storage(hid_t set, const char *name, size_t *chunk, jepa_err *e
             if (dim[i] > H5_MOST_CHUNK || size_mul(bytes, (size_t)dim[i], &bytes)) bytes = SIZE_MAX / 2;
         *chunk = bytes;
         if (bytes > H5_MOST_CHUNK)
-            rc = err_set_at(err, JEPA_E_INPUT, name, -1, "%s: chunks of more than %d MiB; write it with smaller ones", name, H5_MOST_CHUNK >> 20);
+            rc = err_set_at(err, JEPA_E_INPUT, name, -1, "%s: chunks of more than %d MiB; write it with smaller ones", name,
+                            H5_MOST_CHUNK >> 20);
     }
     int filters = H5Pget_nfilters(p);
     for (int i = 0; i < filters && !rc; i++) {
@@ -104,7 +107,8 @@ static int check_storage(hid_t set, const char *name, size_t *chunk, jepa_err *e
         char text[64] = "";
         H5Z_filter_t id = H5Pget_filter2(p, (unsigned)i, &flags, &values, NULL, sizeof text, text, NULL);
         if (id < 0 || H5Zfilter_avail(id) > 0) continue;
-        rc = err_set_at(err, JEPA_E_INPUT, name, -1, "%s: compressed with HDF5 filter %d, which is not here (%s)", name, (int)id, package_of(id));
+        rc = err_set_at(err, JEPA_E_INPUT, name, -1, "%s: compressed with HDF5 filter %d, which is not here (%s)", name, (int)id,
+                        package_of(id));
     }
     H5Pclose(p);
     return rc;
@@ -149,11 +153,10 @@ static int open_set(h5_frames *h, const char *path, const char *set, h5_facts *f
     if ((h->file = open_file(path, err)) < 0) return JEPA_E_INPUT;
     if ((h->set = H5Dopen2(h->file, set, H5P_DEFAULT)) < 0)
         return err_set_at(err, JEPA_E_INPUT, h->name, -1, "%s: no such data set, or damaged", h->name);
-    if (kind_of(h->set, dim) != SET_FRAMES)
-        return err_set_at(err, JEPA_E_INPUT, h->name, -1, "%s: not frames (uint8 [T,H,W,3])", h->name);
+    if (kind_of(h->set, dim) != SET_FRAMES) return err_set_at(err, JEPA_E_INPUT, h->name, -1, "%s: not frames (uint8 [T,H,W,3])", h->name);
     if (!dim[0] || dim[0] > INT32_MAX || !dim[1] || !dim[2] || dim[1] > H5_MOST_SIDE || dim[2] > H5_MOST_SIDE)
-        return err_set_at(err, JEPA_E_INPUT, h->name, -1, "%s: %llu frames of %llux%llu cannot be used", h->name, (unsigned long long)dim[0],
-                          (unsigned long long)dim[2], (unsigned long long)dim[1]);
+        return err_set_at(err, JEPA_E_INPUT, h->name, -1, "%s: %llu frames of %llux%llu cannot be used", h->name,
+                          (unsigned long long)dim[0], (unsigned long long)dim[2], (unsigned long long)dim[1]);
     int rc = check_storage(h->set, h->name, &chunk, err);
     if (rc < 0) return rc;
     if (chunk > 1 << 20) { /* opened again with room for one chunk, or each frame of it would be unpacked anew */
@@ -207,8 +210,9 @@ void h5_frames_close(h5_frames **ph) {
 }
 
 int h5_frames_read(h5_frames *h, int64_t frame, uint8_t *rgb, jepa_err *err) {
-    if (frame < 0 || frame >= h->frames) return err_set_at(err, JEPA_E_USE, h->name, -1, "%s: frame %lld of %lld asked for", h->name,
-                                                           (long long)frame, (long long)h->frames);
+    if (frame < 0 || frame >= h->frames)
+        return err_set_at(err, JEPA_E_USE, h->name, -1, "%s: frame %lld of %lld asked for", h->name, (long long)frame,
+                          (long long)h->frames);
     hsize_t start[4] = {(hsize_t)frame, 0, 0, 0}, count[4] = {1, (hsize_t)h->height, (hsize_t)h->width, 3};
     h5_lock();
     int ok = H5Sselect_hyperslab(h->space, H5S_SELECT_SET, start, NULL, count, NULL) >= 0 && !fault_point("h5.read") &&
@@ -220,8 +224,15 @@ int h5_frames_read(h5_frames *h, int64_t frame, uint8_t *rgb, jepa_err *err) {
 
 /* ---- what a file has ---- */
 
-typedef struct found { char *set; int clips; } found;
-typedef struct search { found *at; int n, cap, rc; int64_t seen, others; } search;
+typedef struct found {
+    char *set;
+    int clips;
+} found;
+typedef struct search {
+    found *at;
+    int n, cap, rc;
+    int64_t seen, others;
+} search;
 
 static int keep(search *s, const char *name, int clips) {
     if (s->n == s->cap) {
@@ -249,8 +260,10 @@ static herr_t on_object(hid_t root, const char *name, const H5O_info_t *info, vo
     hid_t d = H5Dopen2(root, name, H5P_DEFAULT);
     set_kind k = d >= 0 ? kind_of(d, dim) : SET_OTHER;
     if (d >= 0) H5Dclose(d);
-    if (k == SET_OTHER) s->others++;
-    else if (keep(s, name, k == SET_CLIPS) < 0) return s->rc = JEPA_E_MEMORY, 1;
+    if (k == SET_OTHER)
+        s->others++;
+    else if (keep(s, name, k == SET_CLIPS) < 0)
+        return s->rc = JEPA_E_MEMORY, 1;
     return 0;
 }
 
@@ -288,22 +301,29 @@ static int is_next_of(const search *s, const char *set) {
     return yes;
 }
 
-int h5_frames_list(const char *path, int (*fn)(void *ctx, const char *set, const char *reason), void *ctx, int64_t *ignored, jepa_err *err) {
+int h5_frames_list(const char *path, int (*fn)(void *ctx, const char *set, const char *reason), void *ctx, int64_t *ignored,
+                   jepa_err *err) {
     search s = {0};
     int rc = 0;
     h5_lock();
     hid_t f = open_file(path, err);
-    if (f < 0) rc = JEPA_E_INPUT;
+    if (f < 0)
+        rc = JEPA_E_INPUT;
     else if (H5Ovisit2(f, H5_INDEX_NAME, H5_ITER_NATIVE, on_object, &s, H5O_INFO_BASIC) < 0)
         rc = err_set_at(err, JEPA_E_INPUT, path, -1, "%s: damaged HDF5", path);
     if (f >= 0) H5Fclose(f);
     h5_unlock();
-    if (s.rc == JEPA_E_MEMORY) rc = err_set_at(err, s.rc, path, -1, "%s: no memory for the list of its data sets", path);
-    else if (s.rc) rc = err_set_at(err, s.rc, path, -1, "%s: more than %d objects", path, H5_MOST_OBJECTS);
+    if (s.rc == JEPA_E_MEMORY)
+        rc = err_set_at(err, s.rc, path, -1, "%s: no memory for the list of its data sets", path);
+    else if (s.rc)
+        rc = err_set_at(err, s.rc, path, -1, "%s: more than %d objects", path, H5_MOST_OBJECTS);
     if (s.n) qsort(s.at, (size_t)s.n, sizeof *s.at, by_number);
     for (int i = 0; i < s.n && !rc; i++) {
-        if (is_next_of(&s, s.at[i].set)) s.others++;
-        else rc = fn(ctx, s.at[i].set, s.at[i].clips ? "uint8 [N,T,H,W,3]: clips in one data set are not read; write one [T,H,W,3] for each" : NULL);
+        if (is_next_of(&s, s.at[i].set))
+            s.others++;
+        else
+            rc = fn(ctx, s.at[i].set,
+                    s.at[i].clips ? "uint8 [N,T,H,W,3]: clips in one data set are not read; write one [T,H,W,3] for each" : NULL);
     }
     *ignored = s.others;
     for (int i = 0; i < s.n; i++) mem_free(s.at[i].set);

@@ -242,10 +242,10 @@ int items_parse(items *l, const char *text, size_t size, const char *list_path, 
 /* By name here, not by content: opening each file of a large tree would take minutes. Image formats that are not read are listed too,
  * so that they fail by name instead of vanishing. */
 name_kind items_name_kind(const char *name) {
-    static const char *const videos[] = {"mp4", "m4v", "mov", "mkv", "webm", "avi", "mpg", "mpeg", "ts",  "mts",
-                                         "m2ts", "vob", "flv", "wmv", "asf", "3gp", "ogv", "ogg", NULL};
-    static const char *const images[] = {"jpg",  "jpeg", "jpe",  "jfif", "png",  "bmp", "gif", "webp",
-                                         "tif",  "tiff", "heic", "heif", "avif", "jxl", "jp2", NULL};
+    static const char *const videos[] = {"mp4",  "m4v", "mov", "mkv", "webm", "avi", "mpg", "mpeg", "ts", "mts",
+                                         "m2ts", "vob", "flv", "wmv", "asf",  "3gp", "ogv", "ogg",  NULL};
+    static const char *const images[] = {"jpg", "jpeg", "jpe",  "jfif", "png",  "bmp", "gif", "webp",
+                                         "tif", "tiff", "heic", "heif", "avif", "jxl", "jp2", NULL};
     return ends_with(name, videos) ? NAME_VIDEO : ends_with(name, images) ? NAME_IMAGE : NAME_OTHER;
 }
 
@@ -264,16 +264,27 @@ holds items_sniff(const char *path) {
     if (fd < 0) return h;
     ssize_t n = pread(fd, b, sizeof b, 0);
     close(fd);
-    if (n >= 8 && !memcmp(b, "\x89HDF\r\n\x1a\n", 8)) h = HOLDS_H5;
-    else if (n > 0 && (tar_looks_like(b, (size_t)n) || ends_with(path, tar))) h = HOLDS_TAR;
-    else if (h5_is(path)) h = HOLDS_H5;
+    if (n >= 8 && !memcmp(b, "\x89HDF\r\n\x1a\n", 8))
+        h = HOLDS_H5;
+    else if (n > 0 && (tar_looks_like(b, (size_t)n) || ends_with(path, tar)))
+        h = HOLDS_TAR;
+    else if (h5_is(path))
+        h = HOLDS_H5;
     return h;
 }
 
 static const char *const containers[] = {"tar", "h5", "hdf5", NULL}; /* in folders; named directly, content alone counts */
 
-typedef struct place { dev_t dev; ino_t ino; } place;
-typedef struct walk { items *l; place *seen; int n, cap; jepa_err *err; } walk;
+typedef struct place {
+    dev_t dev;
+    ino_t ino;
+} place;
+typedef struct walk {
+    items *l;
+    place *seen;
+    int n, cap;
+    jepa_err *err;
+} walk;
 
 /* 1: entered before, by this or another name: links cannot make it go round, nor list a folder twice. */
 static int been_there(walk *w, const struct stat *st) {

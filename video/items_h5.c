@@ -5,7 +5,12 @@
 #include <stdio.h>
 #include <string.h>
 
-typedef struct into { items *l; const char *path; item_from from; jepa_err *err; } into;
+typedef struct into {
+    items *l;
+    const char *path;
+    item_from from;
+    jepa_err *err;
+} into;
 
 static int on_set(void *ctx, const char *set, const char *reason) {
     into *t = ctx;
@@ -31,7 +36,8 @@ int items_add_h5(items *l, const char *path, item_from f, int searched, jepa_err
     if (rc == JEPA_E_MEMORY) return err_set_at(err, rc, path, -1, "%s", why.text);
     if (rc < 0) {
         size_t n = strlen(path);
-        return items_append_bad(l, path, !strncmp(why.text, path, n) && !strncmp(why.text + n, ": ", 2) ? why.text + n + 2 : why.text, f, err);
+        int named = !strncmp(why.text, path, n) && !strncmp(why.text + n, ": ", 2); /* the path is said by whoever reports the item */
+        return items_append_bad(l, path, named ? why.text + n + 2 : why.text, f, err);
     }
     if (l->n > before || searched) return 0;
     char text[160];

@@ -1,7 +1,7 @@
 /* items_tar.c: tar shards as WebDataset has them: the members that share a key (the path up to the first dot of the file name) and follow
  * each other are one sample. A sample's video, or else its image, is an item; `.cls` (a number as text) or `.json` ({"label": 3}) its
- * label. Other members, and further videos and images of the same key, are counted and left alone. A label that stands apart from its medium
- * (a folder packed in the order of its directory) finds it by the key. */
+ * label. Other members, and further videos and images of the same key, are counted and left alone. A label that stands apart from its
+ * medium (a folder packed in the order of its directory) finds it by the key. */
 #include "base/json.h"
 #include "video/items_in.h"
 #include "video/tar.h"
@@ -17,7 +17,10 @@
 
 enum { MOST_JSON = 1 << 20, MOST_CLS = 64 };
 
-typedef struct apart { uint64_t key; int64_t label; } apart; /* key: a hash of it */
+typedef struct apart {
+    uint64_t key;
+    int64_t label;
+} apart; /* key: a hash of it */
 
 typedef struct shard {
     items *l;
@@ -80,8 +83,12 @@ static void join(shard *s, int before) {
 /* The sample in hand is complete. */
 static int flush(shard *s) {
     int rc = 0;
-    item it = {.label = s->from.label != -1 ? s->from.label : s->label, .line = s->from.line, .list = s->from.list, .kind = ITEM_TAR,
-               .offset = s->offset, .size = s->size};
+    item it = {.label = s->from.label != -1 ? s->from.label : s->label,
+               .line = s->from.line,
+               .list = s->from.list,
+               .kind = ITEM_TAR,
+               .offset = s->offset,
+               .size = s->size};
     if (s->open && s->kind != NAME_OTHER && s->sparse) {
         size_t n = strlen(s->path) + strlen(s->name) + 2;
         char *whole = mem_alloc(n, 1);

@@ -21,8 +21,8 @@ static int damaged(const scan *s, const char *name, const char *why) {
 }
 
 static int cut(const scan *s, const char *name) {
-    return err_set_at(s->err, JEPA_E_INPUT, s->path, s->at, "%s: tar cut short at byte %lld, in %s%.120s: what follows is not there", s->path,
-                      (long long)s->size, name ? "entry " : "a header", name ? name : "");
+    return err_set_at(s->err, JEPA_E_INPUT, s->path, s->at, "%s: tar cut short at byte %lld, in %s%.120s: what follows is not there",
+                      s->path, (long long)s->size, name ? "entry " : "a header", name ? name : "");
 }
 
 /* 1: n bytes at `at`; 0: fewer; JEPA_E_IO */
@@ -99,7 +99,8 @@ static int pax(scan *s, const char *d, size_t n) {
     while (n) {
         size_t len = 0, i = 0;
         for (; i < n && d[i] >= '0' && d[i] <= '9' && len < TAR_LONGEST_PAX; i++) len = len * 10 + (size_t)(d[i] - '0');
-        if (!i || i >= n || d[i] != ' ' || len <= i + 2 || len > n || d[len - 1] != '\n') return damaged(s, "pax header", "its records do not fit");
+        if (!i || i >= n || d[i] != ' ' || len <= i + 2 || len > n || d[len - 1] != '\n')
+            return damaged(s, "pax header", "its records do not fit");
         const char *key = d + i + 1, *eq = memchr(key, '=', len - i - 2);
         if (!eq) return damaged(s, "pax header", "a record without '='");
         size_t key_n = (size_t)(eq - key), value_n = (size_t)(d + len - 1 - (eq + 1));

@@ -1,5 +1,5 @@
-/* vid_index.c: which frames a file has: all packets are listed once, none is decoded. Where the container's own index is whole (MP4, MOV) the
- * packets are listed without reading their bytes; what is then read later is held against it.
+/* vid_index.c: which frames a file has: all packets are listed once, none is decoded. Where the container's own index is whole (MP4, MOV)
+ * the packets are listed without reading their bytes; what is then read later is held against it.
  *
  * Display order is the order of the packets' times, edit lists respected (the demuxer marks what they leave out). That is exact for almost
  * every file. Where it cannot be (no times on reordered frames, two frames at one time), everything is decoded once and the order is what
@@ -86,7 +86,8 @@ static int index_is_whole(const vid *v, int64_t *from, int64_t *to) {
     *from = INT64_MAX, *to = 0;
     for (int i = 0; i < n; i++) {
         const AVIndexEntry *e = avformat_index_get_entry(st, i);
-        if (!e || e->flags & AVINDEX_DISCARD_FRAME || e->size < 1 || e->pos < 0 || e->pos > v->length || e->size > v->length - e->pos) return 0;
+        if (!e || e->flags & AVINDEX_DISCARD_FRAME || e->size < 1) return 0;
+        if (e->pos < 0 || e->pos > v->length || e->size > v->length - e->pos) return 0;
         if (e->pos < *from) *from = e->pos;
         if (e->pos + e->size > *to) *to = e->pos + e->size;
     }

@@ -13,7 +13,8 @@
 enum { MOST_IMAGE = 1 << 28 };
 
 int vid_open_still(vid *v, jepa_err *err) {
-    if (v->length > MOST_IMAGE) return err_set_at(err, JEPA_E_INPUT, v->path, -1, "%s: an image of %lld bytes", v->path, (long long)v->length);
+    if (v->length > MOST_IMAGE)
+        return err_set_at(err, JEPA_E_INPUT, v->path, -1, "%s: an image of %lld bytes", v->path, (long long)v->length);
     size_t n = (size_t)v->length, have = 0;
     uint8_t *data = mem_alloc(n + 1, 1);
     if (!data) return err_set_at(err, JEPA_E_MEMORY, v->path, -1, "%s: no memory to read it", v->path);
@@ -43,7 +44,8 @@ static int open_tar_member(vid *v, const item *it, jepa_err *err) {
     if (!file) return err_set_at(err, JEPA_E_MEMORY, v->path, -1, "%s: no memory to open it", v->path);
     v->fd = open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     mem_free(file);
-    if (v->fd < 0 && (errno == ENOENT || errno == ENOTDIR)) return err_set_at(err, JEPA_E_INPUT, v->path, -1, "%s: the tar is not found", v->path);
+    if (v->fd < 0 && (errno == ENOENT || errno == ENOTDIR))
+        return err_set_at(err, JEPA_E_INPUT, v->path, -1, "%s: the tar is not found", v->path);
     if (v->fd < 0 || fstat(v->fd, &st))
         return err_set_at(err, JEPA_E_INPUT, v->path, -1, "%s: the tar cannot be opened (%s)", v->path, strerror(errno));
     if (!S_ISREG(st.st_mode) || it->offset < 0 || it->size < 0 || it->offset > st.st_size || it->size > st.st_size - it->offset)
@@ -62,8 +64,16 @@ static int open_h5(vid *v, const item *it, jepa_err *err) {
     mem_free(file);
     if (rc < 0) return rc;
     v->frames = (int)f.frames;
-    v->info = (vid_info){.width = f.width, .height = f.height, .frames = f.frames, .promised = f.frames, .fps = f.fps,
-                         .duration = (double)f.frames / f.fps, .codec = "hdf5", .pix_fmt = "rgb24", .range = "pc", .matrix = "gbr"};
+    v->info = (vid_info){.width = f.width,
+                         .height = f.height,
+                         .frames = f.frames,
+                         .promised = f.frames,
+                         .fps = f.fps,
+                         .duration = (double)f.frames / f.fps,
+                         .codec = "hdf5",
+                         .pix_fmt = "rgb24",
+                         .range = "pc",
+                         .matrix = "gbr"};
     return 0;
 }
 

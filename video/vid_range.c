@@ -40,9 +40,12 @@ static int64_t range_seek(void *ctx, int64_t to, int whence) {
     vid *v = ctx;
     whence &= ~AVSEEK_FORCE;
     if (whence == AVSEEK_SIZE) return v->length;
-    if (whence == SEEK_CUR) to = to > INT64_MAX - v->at ? -1 : to + v->at;
-    else if (whence == SEEK_END) to = to > INT64_MAX - v->length ? -1 : to + v->length;
-    else if (whence != SEEK_SET) return AVERROR(EINVAL);
+    if (whence == SEEK_CUR)
+        to = to > INT64_MAX - v->at ? -1 : to + v->at;
+    else if (whence == SEEK_END)
+        to = to > INT64_MAX - v->length ? -1 : to + v->length;
+    else if (whence != SEEK_SET)
+        return AVERROR(EINVAL);
     if (to < 0) return AVERROR(EINVAL);
     return v->at = to;
 }

@@ -188,7 +188,8 @@ static int run_to(vid *v, int f, int suspicious) {
         }
         int at = v->packet[k].at;
         if (at < 0) continue;
-        if (v->shown >= 0 && at != v->shown + 1 && !v->exact && !passed_over(v, v->shown + 1, at)) { /* not the order of the index: one of the two is wrong */
+        if (v->shown >= 0 && at != v->shown + 1 && !v->exact &&
+            !passed_over(v, v->shown + 1, at)) { /* not the order of the index: one of the two is wrong */
             v->from = -1;
             return MISSED;
         }
@@ -209,7 +210,8 @@ static int show(vid *v, int f, jepa_err *err) {
     int from = vid_start_of(v, f, 0), rc = MISSED;
     /* the decoder is on the way to it: no keyframe between what it was fed last and what f needs */
     int left_out = v->next > v->order[f] && v->packet[v->order[f]].passed; /* by a read before this one */
-    if (v->from >= 0 && v->from <= from && v->shown < f && !left_out && (v->drained || (v->next >= 0 && from <= v->next))) rc = run_to(v, f, 1);
+    if (v->from >= 0 && v->from <= from && v->shown < f && !left_out && (v->drained || (v->next >= 0 && from <= v->next)))
+        rc = run_to(v, f, 1);
     for (int back = 0, last = 0; rc == MISSED && !last; back = back ? back * 2 : 1) {
         int start = back > 8 ? 0 : vid_start_of(v, f, back);
         last = start == 0;

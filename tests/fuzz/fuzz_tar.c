@@ -1,5 +1,5 @@
-/* fuzz_tar.c: any bytes as a tar: listed, the items held against the file, some opened. Where the first byte is odd the headers' checksums are
- * made right first, or nearly no change would get past them. */
+/* fuzz_tar.c: any bytes as a tar: listed, the items held against the file, some opened. Where the first byte is odd the headers' checksums
+ * are made right first, or nearly no change would get past them. */
 #include "video/tar.h"
 #include "video/video.h"
 
@@ -17,7 +17,9 @@ static void seal(uint8_t *h) {
     h[155] = ' ';
 }
 
-typedef struct seen { int64_t end, size; } seen;
+typedef struct seen {
+    int64_t end, size;
+} seen;
 static int on_entry(void *ctx, const tar_entry *e) {
     seen *s = ctx;
     if (!e->name || strlen(e->name) > 2 * TAR_LONGEST_PAX) abort();

@@ -9,7 +9,9 @@
 static items list;
 static jepa_err err;
 
-static uint8_t pixel(int demo, int camera, int t, int y, int x, int c) { return (uint8_t)(demo * 97 + camera * 41 + t * 13 + y * 5 + x * 3 + c); }
+static uint8_t pixel(int demo, int camera, int t, int y, int x, int c) {
+    return (uint8_t)(demo * 97 + camera * 41 + t * 13 + y * 5 + x * 3 + c);
+}
 
 static hid_t groups(hid_t f, const char *path) {
     hid_t p = H5Pcreate(H5P_LINK_CREATE), g;
@@ -160,7 +162,8 @@ static void other_places(void **state) {
     H5Fclose(f);
     assert_int_equal(add("episode_0.hdf5"), 0);
     assert_int_equal(list.n, 4);
-    static const char *const want[] = {"/observations/images/cam_high", "/observations/images/cam_left_wrist", "/x/top", "/y/next_obs/alone"};
+    static const char *const want[] = {"/observations/images/cam_high", "/observations/images/cam_left_wrist", "/x/top",
+                                       "/y/next_obs/alone"};
     for (int i = 0; i < 4; i++) {
         vid *v = NULL;
         assert_string_equal(inside(i), want[i]);
@@ -225,9 +228,14 @@ static void refused(void **state) {
     H5Pclose(p);
     H5Fclose(f);
     assert_int_equal(add("odd.h5"), 0);
-    static const char *const why[] = {"/a_clips: uint8 [N,T,H,W,3]", "/b_none: 0 frames", "/c_unwritten: no frames were written", "/d_elsewhere: its data lie in other files",
-                                      "/e_packed: compressed with HDF5 filter 32015, which is not here (Zstandard; on Debian: apt-get install ",
-                                      "/f_chunks: chunks of more than 256 MiB", "/g_wide: 1 frames of 20000x1 cannot be used"};
+    static const char *const why[] = {
+        "/a_clips: uint8 [N,T,H,W,3]",
+        "/b_none: 0 frames",
+        "/c_unwritten: no frames were written",
+        "/d_elsewhere: its data lie in other files",
+        "/e_packed: compressed with HDF5 filter 32015, which is not here (Zstandard; on Debian: apt-get install ",
+        "/f_chunks: chunks of more than 256 MiB",
+        "/g_wide: 1 frames of 20000x1 cannot be used"};
     assert_int_equal(list.n, 8);
     for (int i = 0; i < 7; i++) expect_bad(i, why[i]);
     vid *v = NULL;
@@ -240,7 +248,8 @@ static void refused(void **state) {
     f = create("plain.h5");
     H5Dclose(empty_set(f, "embeddings", 2, (hsize_t[2]){4, 8}, H5T_IEEE_F32LE, H5P_DEFAULT));
     H5Fclose(f);
-    assert_int_equal(script("head -c 3000 demo.hdf5 >cut.h5; printf '\\211HDF\\r\\n\\032\\nrest' >short.h5; mkdir -p e; cp plain.h5 e; : >e/x.mp4"), 0);
+    assert_int_equal(
+        script("head -c 3000 demo.hdf5 >cut.h5; printf '\\211HDF\\r\\n\\032\\nrest' >short.h5; mkdir -p e; cp plain.h5 e; : >e/x.mp4"), 0);
     assert_int_equal(add("plain.h5"), 0);
     expect_bad(0, "plain.h5: no data set of frames (uint8 [T,H,W,3]) in this HDF5 file; it has 1 other");
     assert_int_equal(add("e"), 0);

@@ -1,5 +1,5 @@
-/* test_video_index.c: MP4 opened by its own index, without reading the packets, gives what reading all of them gives: the same frames at the
- * same times, for every kind of file; and an index that lies is found out. */
+/* test_video_index.c: MP4 opened by its own index, without reading the packets, gives what reading all of them gives: the same frames at
+ * the same times, for every kind of file; and an index that lies is found out. */
 #include "video_make.h"
 
 static int refuse; /* 1: the index is not trusted, all packets are read */
@@ -60,12 +60,16 @@ static void same_both_ways(const char *name) {
     vid_close(&b);
 }
 
-static const struct { const char *file, *encoder, *how; } files[] = {
+static const struct {
+    const char *file, *encoder, *how;
+} files[] = {
     {"numbered.mp4", "libx264", ":"},
     {"rich.mp4", "libx264", "ff -f lavfi -i testsrc2=s=176x144:r=30:d=2 -c:v libx264 -crf 18 -g 12 -bf 3 -pix_fmt yuv420p rich.mp4"},
     {"nob.mp4", "libx264", "ff -i rich.mp4 -c:v libx264 -crf 18 -g 15 -bf 0 -refs 3 nob.mp4"},
-    {"pyramid.mp4", "libx264", "ff -i rich.mp4 -c:v libx264 -crf 18 -g 60 -bf 7 -b_strategy 0 -x264-params b-pyramid=normal:direct=temporal pyramid.mp4"},
-    {"spatial.mp4", "libx264", "ff -i rich.mp4 -c:v libx264 -crf 18 -g 60 -bf 5 -b_strategy 0 -x264-params b-pyramid=strict:direct=spatial spatial.mp4"},
+    {"pyramid.mp4", "libx264",
+     "ff -i rich.mp4 -c:v libx264 -crf 18 -g 60 -bf 7 -b_strategy 0 -x264-params b-pyramid=normal:direct=temporal pyramid.mp4"},
+    {"spatial.mp4", "libx264",
+     "ff -i rich.mp4 -c:v libx264 -crf 18 -g 60 -bf 5 -b_strategy 0 -x264-params b-pyramid=strict:direct=spatial spatial.mp4"},
     {"richopen.mp4", "libx264",
      "ff -i rich.mp4 -c:v libx264 -crf 18 -bf 3 -x264-params open-gop=1:keyint=12:min-keyint=12:scenecut=0 richopen.mp4"},
     {"refresh.mp4", "libx264", "ff -i rich.mp4 -c:v libx264 -crf 18 -intra-refresh 1 -g 20 -bf 0 refresh.mp4"},
@@ -73,7 +77,8 @@ static const struct { const char *file, *encoder, *how; } files[] = {
     {"hevc.mp4", "libx265", "ff -i rich.mp4 -c:v libx265 -crf 18 -x265-params log-level=error:keyint=12:open-gop=1:bframes=4 hevc.mp4"},
     {"hevcclosed.mp4", "libx265",
      "ff -i rich.mp4 -c:v libx265 -crf 18 -x265-params log-level=error:keyint=30:open-gop=0:bframes=4:b-pyramid=1 hevcclosed.mp4"},
-    {"layers.mp4", "libx265", "ff -i rich.mp4 -c:v libx265 -crf 18 -x265-params log-level=error:keyint=30:temporal-layers=1:bframes=7 layers.mp4"},
+    {"layers.mp4", "libx265",
+     "ff -i rich.mp4 -c:v libx265 -crf 18 -x265-params log-level=error:keyint=30:temporal-layers=1:bframes=7 layers.mp4"},
     {"edit.mp4", "libx264", "ff -ss 0.5 -i rich.mp4 -c copy edit.mp4"}, /* an edit list begins inside a group */
     {"editopen.mp4", "libx264", "ff -ss 0.5 -i richopen.mp4 -c copy editopen.mp4"},
     {"nolist.mp4", "libx264", "ff -i rich.mp4 -c copy -use_editlist 0 nolist.mp4"},
@@ -114,9 +119,10 @@ static void every_kind(void **state) {
 /* The bytes of frames that are not asked for are not read. */
 static void not_read(void **state) {
     need_encoder("libx264");
-    assert_int_equal(script("ff -f lavfi -i testsrc2=s=320x240:r=30:d=60 -f lavfi -i sine=d=60 -c:v libx264 -preset ultrafast -crf 10 -g 30 "
-                            "-c:a aac big.mp4"),
-                     0);
+    assert_int_equal(
+        script("ff -f lavfi -i testsrc2=s=320x240:r=30:d=60 -f lavfi -i sine=d=60 -c:v libx264 -preset ultrafast -crf 10 -g 30 "
+               "-c:a aac big.mp4"),
+        0);
     char *data = NULL;
     size_t size = 0;
     assert_int_equal(file_read(in_folder("big.mp4"), 1 << 28, &data, &size, NULL), 0);
