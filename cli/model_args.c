@@ -30,11 +30,16 @@ void sampling_options(opt *t, model_args *a) {
 
 void model_options(opt *t, model_args *a) {
     const opt o[N_MODEL] = {
-        {"--model", "MODEL", "a Hugging Face folder, a run or checkpoint folder, a .safetensors beside its config.json", O_TEXT, &a->model, 0, 0, "-m"},
+        {"--model", "MODEL", "a Hugging Face folder, a .pt or .pth.tar, a run or checkpoint folder, a .safetensors beside its config.json", O_TEXT, &a->model, 0, 0, "-m"},
         {"--layers", "I,J", "outputs of these blocks (0-based, final norm applied), joined", O_TEXT, &a->layers, 0, 0, NULL},
         {"--which", "W", "target (default) or context encoder of a training checkpoint", O_TEXT, &a->which, 0, 0, NULL},
         {"--positions", "P", "grid (default: the input's own) or published", O_TEXT, &a->positions, 0, 0, NULL},
         {"--allow-partial", NULL, "list missing and unknown tensors instead of refusing the model", O_FLAG, &a->allow_partial, 0, 0, NULL},
+        {"--arch", "A", "size of a .pt that does not say it: vit_large, vit_giant_xformers, …", O_TEXT, &a->arch, 0, 0, NULL},
+        {"--family", "F", "ijepa, vjepa1, vjepa2 or vjepa21; default: told by content", O_TEXT, &a->family, 0, 0, NULL},
+        {"--config", "FILE", "its training YAML, or a Hugging Face config.json", O_TEXT, &a->config, 0, 0, NULL},
+        {"--heads", "N", "attention heads of the encoder, where the size is no published one", O_INT, &a->heads, 1, 1024, NULL},
+        {"--pred-heads", "N", "attention heads of the predictor", O_INT, &a->predictor_heads, 1, 1024, NULL},
     };
     memcpy(t, o, sizeof o);
 }
@@ -70,6 +75,7 @@ int model_args_open(cli *c, model_args *a, int untrained, jepa **m, clip_plan *p
     o.allow_partial = a->allow_partial;
     o.untrained = untrained;
     o.predictor = a->predictor;
+    o.arch = a->arch, o.family = a->family, o.config = a->config, o.heads = a->heads, o.predictor_heads = a->predictor_heads;
     o.log = log_line, o.cancel = cli_stopped, o.ctx = c;
     if ((rc = jepa_open(m, a->model, &o, err)) < 0) return rc;
     if ((rc = plan_make(*m, &a->o, p, err)) < 0) jepa_close(m);

@@ -68,6 +68,11 @@ typedef struct jepa_options {
     int (*cancel)(void *ctx);   /* asked between clips; nonzero ends the call with JEPA_E_CANCELLED; NULL: never */
     void *ctx;                  /* handed to both; they are called on the caller's thread */
     int predictor;              /* 1: the predictor too (and the context encoder where the file has both), for jepa_predict; default 0 */
+    /* what a file does not say (a PyTorch archive has no configuration); NULL or 0: told by content, and the choice is logged */
+    const char *arch;           /* "vit_large", "vit_giant_xformers", … */
+    const char *family;         /* "ijepa", "vjepa1", "vjepa2", "vjepa21" */
+    const char *config;         /* a published training YAML, or a Hugging Face config.json */
+    int heads, predictor_heads; /* attention heads */
 } jepa_options;
 JEPA_API void jepa_options_defaults(jepa_options *o);
 

@@ -32,6 +32,16 @@ static void say(const jepa *m, const char *text) {
     if (m->o.log && text[0]) m->o.log(m->o.ctx, text);
 }
 
+/* A line each. */
+static void say_lines(const jepa *m, const char *text) {
+    char line[1024];
+    for (size_t n; *text; text += n + (text[n] != 0)) {
+        n = strcspn(text, "\n");
+        snprintf(line, sizeof line, "%.*s", (int)n, text);
+        say(m, line);
+    }
+}
+
 /* What a training run sampled: its config.yaml lies beside the weights. Frame rate or step, and whether frames were cropped at random. */
 static void training_sampling(jepa *m) {
     char path[2048];
@@ -162,8 +172,15 @@ int jepa_open(jepa **out, const char *path, const jepa_options *o, jepa_err *err
         goto fail;
     }
     m->lock_ready = 1;
+    const ck_hints hints = {.arch = m->o.arch, .family = m->o.family, .config = m->o.config, .heads = m->o.heads, .pred_heads = m->o.predictor_heads};
     const char *device = m->o.device && strcmp(m->o.device, "auto") ? m->o.device : "cpu";
-    if ((rc = dev_open(&m->d, device, m->o.threads, err)) < 0 || (rc = ck_open(&m->c, path, err)) < 0 || (rc = ck_config(m->c, &m->mc, err)) < 0) goto fail;
+    if ((rc = dev_open(&m->d, device, m->o.threads, err)) < 0 || (rc = ck_open_as(&m->c, path, &hints, err)) < 0 || (rc = ck_config(m->c, &m->mc, err)) < 0) goto fail;
+    say_lines(m, ck_notes(m->c));
+    if (!m->mc.num_heads) {
+        rc = err_set(err, JEPA_E_MODEL, "%s: the number of attention heads is not in the file, and %d x %d is no published size: --heads N (or --arch, --config) says it",
+                     path, m->mc.embed_dim, m->mc.depth);
+        goto fail;
+    }
     snprintf(m->device, sizeof m->device, "%s", dev_describe(m->d));
     snprintf(m->kind, sizeof m->kind, "%s", ck_kind(m->c));
     encoder_cfg(&m->mc, &m->ec);

@@ -113,7 +113,7 @@ static int each(pass *s, int number, int (*fn)(pass *, jepa_err *), jepa_err *er
         vid *v = NULL;
         clip_list l = {0};
         double start, end;
-        int input = 0, rc = vid_open(&v, j->inputs->at[i].path, &o, &e);
+        int input = 0, rc = vid_open_item(&v, &j->inputs->at[i], &o, &e);
         if (rc == 0) rc = clips_of(v, &s->p, &l, &e);
         input = rc < 0;
         for (int k = 0; k < l.n && rc == 0; k++) {

@@ -122,7 +122,7 @@ int run_predict(jepa_run *r, const pred_plan *p, int64_t first, const void *x, d
     lists_of(k, first, n, context, aim);
     const int64_t sr = m->o.published_positions ? m->mc.published_rows : 0, sc = m->o.published_positions ? m->mc.published_cols : 0;
     enc_in in = {.batch = n, .frames = frames, .height = height, .width = width, .x = w->x.p, .type = type, .frames_first = type != T_U8,
-                 .split_rows = sr, .split_cols = sc, .all_levels = joined(m)};
+                 .split_rows = sr, .split_cols = sc, .mean = p->clip->clip.mean, .std = p->clip->clip.std, .all_levels = joined(m)};
     if ((rc = buf_put(r->q, w->x.p, x, bytes, err)) < 0 || (rc = buf_put(r->q, w->keep.p, context, (size_t)(n * k->n_context) * sizeof *context, err)) < 0) return rc;
     const int wanted = has_target && (target || error);
     if (wanted && ((rc = enc_forward(m->e, r->q, &in, w->all, w->tokens.p, err)) < 0 ||

@@ -228,7 +228,7 @@ static int one_item(predict_job *j, jepa_run *run, sink *s, work *w, int at, int
     const size_t bytes = (size_t)c->frames * (size_t)c->clip.crop * (size_t)c->clip.crop * 3;
     vid *v = NULL;
     clip_list l = {0};
-    int n = 0, first = 0, rc = vid_open(&v, it->path, &vo, err), input = 0;
+    int n = 0, first = 0, rc = vid_open_item(&v, it, &vo, err), input = 0;
     if (rc == 0) rc = clips_of(v, c, &l, err);
     if (rc < 0) input = 1;
     for (int i = 0; i < l.n && rc == 0; i++) {

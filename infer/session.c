@@ -204,7 +204,7 @@ int run_encode(jepa_run *r, const clip_plan *p, const void *x, dtype type, int64
     float *hidden[16], *host = NULL;
     int after[16];
     for (int i = 0; i < p->layers; i++) hidden[i] = r->hidden[i].p, after[i] = p->layer[i] + 1;
-    const enc_in in = {.batch = n, .frames = frames, .height = height, .width = width, .x = r->x.p, .type = type, .frames_first = type != T_U8,
+    const enc_in in = {.batch = n, .frames = frames, .height = height, .width = width, .x = r->x.p, .type = type, .frames_first = type != T_U8, .mean = p->clip.mean, .std = p->clip.std,
                        .hidden_n = p->layers, .hidden_after = after, .hidden_out = hidden, .hidden_norm = 1,
                        .split_rows = r->m->o.published_positions ? r->m->mc.published_rows : 0,
                        .split_cols = r->m->o.published_positions ? r->m->mc.published_cols : 0};
