@@ -137,6 +137,11 @@ int cmd_convert(cli *c, int argc, char **argv) {
         {"--to", "FORM", "hf (a Hugging Face folder) or meta (a .pt)", O_TEXT, &to, 0, 0, NULL},
         {"--dtype", "T", "f32 (default), bf16 or f16", O_TEXT, &type, 0, 0, NULL},
         {"--which", "W", "target (default of hf), context, or all (default of meta): which encoder", O_TEXT, &which, 0, 0, NULL},
+        {"--arch", "A", "size of a .pt that does not say it: vit_large, …", O_TEXT, &o.arch, 0, 0, NULL},
+        {"--family", "F", "ijepa, vjepa1, vjepa2 or vjepa21; default: told by content", O_TEXT, &o.family, 0, 0, NULL},
+        {"--config", "FILE", "its training YAML, or a Hugging Face config.json", O_TEXT, &o.config, 0, 0, NULL},
+        {"--heads", "N", "attention heads of the encoder, where the size is no published one", O_INT, &o.heads, 1, 1024, NULL},
+        {"--pred-heads", "N", "attention heads of the predictor", O_INT, &o.predictor_heads, 1, 1024, NULL},
     };
     int rc = options_read(c, table, sizeof table / sizeof *table, argc, argv, usage, &rest, &err);
     if (rc) {
