@@ -394,7 +394,7 @@ int pickle_read(pickle *k, jepa_err *err) {
     uint32_t none;
     k->at = k->n = k->depth = k->memos = k->items = k->pairs = 0;
     k->marks = 0;
-    if (!new_value(k, V_NONE, 0, &none)) return no_room(k, err);
+    if (!new_value(k, V_NONE, 0, &none) || pt_grow(k->mem, &k->item, &k->item_cap, 1, sizeof *k->item)) return no_room(k, err); /* tuples without items point there */
     int cut = k->size > PT_MAX_PICKLE;
     if (cut) k->size = PT_MAX_PICKLE;
     while (k->at < k->size) {
