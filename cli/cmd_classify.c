@@ -189,7 +189,10 @@ static int all_inputs(view *v, jepa_run *run, const class_plan *p, const text_li
             rc = err_set(err, JEPA_E_CANCELLED, "stopped after %d of %d inputs", i, in.n);
             break;
         }
-        rc = classify_video(run, p, in.at[i].path, v->probability, err);
+        vid *opened = NULL;
+        const vid_opts o = {.as_stored = p->clip.as_stored};
+        if ((rc = vid_open_item(&opened, &in.at[i], &o, err)) == 0) rc = classify_vid(run, p, opened, in.at[i].path, v->probability, err);
+        vid_close(&opened);
         if (rc == 0)
             rc = tell(v, in.at[i].path, -1, in.at[i].label, err);
         else if (rc == JEPA_E_INPUT)
