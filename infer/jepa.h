@@ -76,8 +76,9 @@ typedef struct jepa_options {
 } jepa_options;
 JEPA_API void jepa_options_defaults(jepa_options *o);
 
-/* path: a Hugging Face VJEPA2 folder (config.json, model.safetensors or shards), a jepa run or checkpoint folder, or a .safetensors
- * beside its config.json. o NULL: defaults. JEPA_E_MODEL names the tensor or key that does not fit. */
+/* path: a Hugging Face folder (VJEPA2Model, VJEPA2ForVideoClassification, IJepaModel; safetensors or pytorch_model.bin), Meta's .pt or .pth.tar,
+ * a jepa run or checkpoint folder, or a .safetensors beside its config.json; told by content. o NULL: defaults. JEPA_E_MODEL names the tensor
+ * or key that does not fit. */
 JEPA_API int jepa_open(jepa **out, const char *path, const jepa_options *o, jepa_err *err);
 JEPA_API void jepa_close(jepa **m); /* after its sessions; accepts NULL, nulls the pointer */
 
