@@ -105,7 +105,7 @@ static int resampled(const enc *e, queue *q, enc_acts *a, const int64_t g[3], in
 }
 
 /* Rows of the table for these tokens into the stream, where the patch embedding is added to them. *r: what it has to add, the stream or,
- * where that saves the copy, the table itself. */
+ * where that saves the copy, the table itself. Several items: one product for all after a copy is faster than one an item without. */
 static int add_table(const enc *e, queue *q, const enc_in *in, enc_acts *a, int64_t n, const float **r, jepa_err *err) {
     const enc_cfg *c = &e->c;
     const ops *o = dev_ops(queue_dev(q));

@@ -66,8 +66,8 @@ typedef struct enc_in {
 int64_t enc_out_dim(const enc_cfg *c, int all_levels);              /* channels of tokens */
 /* (T/t)·(H/p)·(W/p); one frame with image_patch_embed: 1·(H/p)·(W/p) */
 int64_t enc_tokens(const enc_cfg *c, int64_t frames, int64_t height, int64_t width);
-/* tokens [B, n, enc_out_dim], n = n_keep or all; NULL (inference only): run no further than the last hidden state wanted. Frames past a whole
- * tubelet are dropped; fewer than a tubelet, or pixels that are not whole patches, are refused. Nothing of `in` is needed afterwards.
+/* tokens [B, n, enc_out_dim], n = n_keep or all; NULL (inference only): run no further than the last hidden state wanted. Frames past a
+ * whole tubelet are dropped; fewer than a tubelet, or pixels that are not whole patches, are refused. Nothing of `in` is needed afterwards.
  * POS_SINCOS at another grid: the stored table is resampled on the host and kept in the working memory until the grid changes (a table
  * loaded into the same parameters later is seen by new working memory). */
 int enc_forward(const enc *e, queue *q, const enc_in *in, enc_acts *a, float *tokens, jepa_err *err);
