@@ -103,6 +103,7 @@ const char *ck_kind(const ck *c); /* "Hugging Face VJEPA2Model folder, 5 shards"
 /* 1 when tensors of that module are in it. A Hugging Face folder's encoder is CK_ENCODER, and ck_load takes it for CK_TARGET too; it takes
  * the only encoder of a .pt for either. */
 int ck_has(const ck *c, ck_module m);
+int ck_has_optimizer(const ck *c); /* the state of one lies in it, or beside it */
 const char *ck_path(const ck *c); /* the folder, or the .pt; ck_open takes it again */
 /* Fills every parameter of p whose name starts with prefix from module m (names after the prefix are Meta's; maps and q,k,v joining are
  * data tables). A PARAM_FIXED one that is not in the file keeps the table it has. A missing or misshapen or unexpected tensor is JEPA_E_MODEL naming it (first one and the count), and nothing is filled;

@@ -67,6 +67,7 @@ int weights_has(const weight_file *w, const char *name);
 const void *pt_bytes(const pt_file *f, size_t *size); /* the whole mapped file */
 void pt_release(const pt_file *f);
 int pt_is_legacy(const pt_file *f);
+int pt_has_optimizer(const pt_file *f); /* a dict under one of the names that trainers give it, with something in it */
 
 typedef struct ck_tensor { /* of any of the files */
     const char *name;      /* what it is looked up by: as in the file; of a LAYOUT_META, "encoder." and so on and the name without prefixes */

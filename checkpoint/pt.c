@@ -154,11 +154,13 @@ static int add_tensor(pt_file *f, const char *top, const value *key, const value
 
 /* ---- the dicts ---- */
 
+enum { N_OPTIMIZERS = 7 };
+/* 0, or which of the names: up to N_OPTIMIZERS an optimizer's, behind them others of the kind */
 static int optimizer_name(const pickle *k, uint32_t key) {
     static const char *const SKIP[] = {"opt", "optimizer", "optimizers", "optimizer_state", "optimizer_states", "optimizer_state_dict", "optim",
                                        "scaler", "scheduler", "lr_scheduler", "lr_schedulers", "wd_scheduler"};
     for (size_t i = 0; i < sizeof SKIP / sizeof *SKIP; i++)
-        if (pickle_text_is(k, key, SKIP[i])) return 1;
+        if (pickle_text_is(k, key, SKIP[i])) return (int)i + 1;
     return 0;
 }
 
@@ -177,7 +179,9 @@ static int walk(pt_file *f, const value *dict, const char *top, int depth, jepa_
         if (key->kind != V_TEXT) continue;
         if (v->kind == V_TENSOR) {
             rc = add_tensor(f, top, key, v, err);
-        } else if (v->kind == V_DICT && !(optimizer_name(k, k->pair[i].key))) {
+        } else if (v->kind == V_DICT && optimizer_name(k, k->pair[i].key)) {
+            f->optimizer |= v->pairs.head && optimizer_name(k, k->pair[i].key) <= N_OPTIMIZERS;
+        } else if (v->kind == V_DICT) {
             if (depth == MAX_DEPTH || key->text.size > PT_MAX_NAME || strlen(top) > PT_MAX_NAME || memchr(k->p + key->text.at, 0, key->text.size))
                 return err_set_at(err, JEPA_E_MODEL, f->path, pickle_offset(k, key->at), "%s: dicts nested more than %d deep, or with names that are none", f->path,
                                   MAX_DEPTH);
@@ -327,6 +331,7 @@ const void *pt_bytes(const pt_file *f, size_t *size) {
 }
 
 void pt_release(const pt_file *f) { madvise((void *)(uintptr_t)f->map, f->size, MADV_DONTNEED); }
+int pt_has_optimizer(const pt_file *f) { return f->optimizer; }
 int pt_is_legacy(const pt_file *f) { return f->storage != NULL; }
 
 int pt_count(const pt_file *f) { return (int)f->n; }

@@ -120,6 +120,7 @@ struct pt_file {
     size_t texts, text_cap, text_room;
     uint64_t claimed; /* bytes that all tensors together are said to have */
     size_t visits;
+    int optimizer; /* one was passed over */
 };
 int legacy_read(pt_file *f, jepa_err *err); /* k and storage from the old form */
 /* What a storage value says, checked as far as it goes by itself: the tuple (“storage”, class, key, place, numel, view). */

@@ -130,6 +130,13 @@ int ck_has(const ck *c, ck_module m) {
     return 0;
 }
 
+int ck_has_optimizer(const ck *c) {
+    char path[PATH_MAX];
+    if (c->layout == LAYOUT_META) return c->file[0].pt && pt_has_optimizer(c->file[0].pt);
+    ck_side_file(c, "optimizer.safetensors", path, sizeof path);
+    return path[0] != 0;
+}
+
 static int in_order(const ck_tensor *t) {
     int64_t step = 1;
     for (int i = t->rank - 1; i >= 0; i--) {

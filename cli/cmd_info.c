@@ -11,8 +11,8 @@
 #include <sys/stat.h>
 
 static const char usage[] =
-    "  jepa info run/latest clip.mp4 embeddings.h5\n\n"
-    "Models: family, sizes, parameters, what is in the file. Videos: size, rate, frames, duration, rotation, codec. HDF5: data sets, attributes.\n";
+    "  jepa info run/latest vitl.pt clip.mp4 embeddings.h5\n\n"
+    "Models: family, sizes, parameters, what is in the file, and what was chosen where it leaves something open. Videos: size, rate, frames, duration, rotation, codec. HDF5: data sets, attributes.\n";
 
 typedef struct tally { int64_t tensors, values, by_type[12]; } tally;
 static int count(void *ctx, const char *name, const tensor *t) {
@@ -23,11 +23,11 @@ static int count(void *ctx, const char *name, const tensor *t) {
     return 0;
 }
 
-static int info_model(const char *path, json_writer *w, jepa_err *err) {
+static int info_model(const char *path, const ck_hints *hints, json_writer *w, jepa_err *err) {
     ck *k = NULL;
     model_cfg m;
     tally n = {0};
-    int rc = ck_open(&k, path, err);
+    int rc = ck_open_as(&k, path, hints, err);
     if (rc < 0 || (rc = ck_config(k, &m, err)) < 0) {
         ck_close(&k);
         return rc;
@@ -41,14 +41,17 @@ static int info_model(const char *path, json_writer *w, jepa_err *err) {
     if (m.variant[0]) jw_string(w, "variant", m.variant);
     jw_int(w, "parameters", n.values), jw_int(w, "tensors", n.tensors);
     jw_string(w, "dtype", dtype_name((dtype)type));
-    jw_int(w, "embed_dim", m.embed_dim), jw_int(w, "depth", m.depth), jw_int(w, "num_heads", m.num_heads), jw_double(w, "mlp_ratio", m.mlp_ratio);
+    jw_int(w, "embed_dim", m.embed_dim), jw_int(w, "depth", m.depth);
+    if (m.num_heads) jw_int(w, "num_heads", m.num_heads); /* a .pt of no published size does not tell it */
+    jw_double(w, "mlp_ratio", m.mlp_ratio);
     jw_int(w, "patch_size", m.patch_size), jw_int(w, "tubelet_size", m.tubelet_size), jw_int(w, "num_frames", m.num_frames);
     jw_int(w, "img_height", m.img_height), jw_int(w, "img_width", m.img_width);
     jw_string(w, "positions", !m.use_rope ? "sin-cos" : m.rope_interleaved ? "rotary, interleaved" : "rotary, tiled");
     jw_bool(w, "encoder", ck_has(k, CK_ENCODER)), jw_bool(w, "target_encoder", ck_has(k, CK_TARGET)), jw_bool(w, "predictor", ck_has(k, CK_PREDICTOR));
     if (ck_has(k, CK_PREDICTOR)) {
         jw_int(w, "predictor_embed_dim", m.predictor_embed_dim), jw_int(w, "predictor_depth", m.predictor_depth);
-        jw_int(w, "predictor_num_heads", m.predictor_num_heads), jw_int(w, "num_mask_tokens", m.num_mask_tokens);
+        if (m.predictor_num_heads) jw_int(w, "predictor_num_heads", m.predictor_num_heads);
+        jw_int(w, "num_mask_tokens", m.num_mask_tokens);
     }
     if (m.level_norms) jw_int(w, "levels", m.levels), jw_int(w, "level_norms", m.level_norms);
     if (m.pooler_depth) jw_int(w, "pooler_depth", m.pooler_depth), jw_int(w, "num_classes", m.num_classes);
@@ -63,9 +66,7 @@ static int info_model(const char *path, json_writer *w, jepa_err *err) {
         }
         jw_close(w, ']');
     }
-    char side[2048];
-    ck_side_file(k, "optimizer.safetensors", side, sizeof side);
-    jw_bool(w, "optimizer", side[0] != 0);
+    jw_bool(w, "optimizer", ck_has_optimizer(k));
     ck_close(&k);
     return 0;
 }
@@ -107,11 +108,11 @@ static int is_pytorch(const char *path) {
     return n == sizeof head && (!memcmp(head, "PK\3\4", 4) || !memcmp(head, "PK\5\6", 4) || (head[0] == 0x80 && head[1] >= 2 && head[1] <= 5));
 }
 
-static int info_of(const char *path, json_writer *w, jepa_err *err) {
+static int info_of(const char *path, const ck_hints *hints, json_writer *w, jepa_err *err) {
     struct stat st;
     size_t n = strlen(path);
     if (stat(path, &st)) return err_set(err, JEPA_E_IO, "%s: not found", path);
-    if (S_ISDIR(st.st_mode) || (n > 12 && !strcmp(path + n - 12, ".safetensors")) || (S_ISREG(st.st_mode) && is_pytorch(path))) return info_model(path, w, err);
+    if (S_ISDIR(st.st_mode) || (n > 12 && !strcmp(path + n - 12, ".safetensors")) || (S_ISREG(st.st_mode) && is_pytorch(path))) return info_model(path, hints, w, err);
     int is_h5 = h5_is(path), held = info_items(path, w, err);
     if (is_h5) {
         if (held <= 0) jw_string(w, "kind", "HDF5"); /* no frames: a file of embeddings, say */
@@ -136,7 +137,13 @@ static void print_text(const char *path, const json *o) {
 int cmd_info(cli *c, int argc, char **argv) {
     jepa_err err = {0};
     text_list rest = {0};
-    int failed = 0, last = 0, rc = options_read(c, NULL, 0, argc, argv, usage, &rest, &err);
+    ck_hints hints = {0};
+    const opt table[] = {
+        {"--arch", "A", "size of a .pt that does not say it: vit_large, vit_giant_xformers, …", O_TEXT, &hints.arch, 0, 0, NULL},
+        {"--family", "F", "ijepa, vjepa1, vjepa2 or vjepa21; default: told by content", O_TEXT, &hints.family, 0, 0, NULL},
+        {"--config", "FILE", "its training YAML, or a Hugging Face config.json", O_TEXT, &hints.config, 0, 0, NULL},
+    };
+    int failed = 0, last = 0, rc = options_read(c, table, sizeof table / sizeof *table, argc, argv, usage, &rest, &err);
     if (rc) {
         rc = rc == 1 ? 0 : rc;
         goto done;
@@ -147,7 +154,7 @@ int cmd_info(cli *c, int argc, char **argv) {
         json *j = NULL;
         jw_open(&w, NULL, '{');
         jw_string(&w, "path", rest.at[i]);
-        int bad = info_of(rest.at[i], &w, &err);
+        int bad = info_of(rest.at[i], &hints, &w, &err);
         jw_close(&w, '}');
         if (bad < 0) {
             last = bad;
