@@ -62,14 +62,14 @@ typedef struct model_cfg { /* flat, golden's names; 0 or "" where a file does no
     int levels, level_norms, level_block[4];                   /* V-JEPA 2.1 (enc_cfg); 0: one final norm */
     int image_patch_embed, modality_embedding;
     int predictor_levels, predictor_context_proj, predictor_interpolate_rope; /* V-JEPA 2.1 (pred_cfg) */
-    int pooler_depth, pooler_heads, num_classes;               /* an attentive pooler and its classifier, where the file has them; 0: none */
+    int pooler_depth, pooler_heads, num_classes; /* an attentive pooler and its classifier, where the file has them; 0: none */
     double pooler_mlp_ratio, pooler_eps;
     int predictor_embed_dim, predictor_depth, predictor_num_heads, predictor_out_dim, num_mask_tokens;
     double predictor_mlp_ratio;
     int mask_token;                     /* which one `predict` uses by default: 0 ours and Meta, 1 Hugging Face */
     int published_rows, published_cols; /* the split of `--positions published`; 0: none */
 } model_cfg;
-typedef enum { CK_ENCODER, CK_TARGET, CK_PREDICTOR, CK_POOLER /* attentive pooler and classifier: encoder/attentive.h names them */ } ck_module;
+typedef enum { CK_ENCODER, CK_TARGET, CK_PREDICTOR, CK_POOLER /* attentive pooler and classifier: encoder/attentive.h */ } ck_module;
 enum { CK_ALLOW_PARTIAL = 1 };
 typedef struct ck_report {
     int loaded, missing, unexpected, ignored; /* missing: also those of another shape */
@@ -82,8 +82,8 @@ typedef struct ck_shape { /* what a module must have, Meta's names without prefi
     int rank;
     int64_t dim[8];
 } ck_shape;
-/* A folder: Hugging Face's (VJEPA2Model, VJEPA2ForVideoClassification, IJepaModel; safetensors or pytorch_model.bin, in shards or not), ours,
- * a run (its latest step), a step of a run; a .safetensors beside its config.json; a .pt or .pth.tar by itself. Told by content. */
+/* A folder: Hugging Face's (VJEPA2Model, VJEPA2ForVideoClassification, IJepaModel; safetensors or pytorch_model.bin, in shards or not),
+ * ours, a run (its latest step), a step of a run; a .safetensors beside its config.json; a .pt or .pth.tar by itself. Told by content. */
 int ck_open(ck **out, const char *path, jepa_err *err);
 /* What the user says of a file that does not say it (a .pt, or safetensors with Meta's names): NULL or 0 where nothing is said. */
 typedef struct ck_hints {
@@ -93,8 +93,8 @@ typedef struct ck_hints {
     int crop, frames, heads, pred_heads;
 } ck_hints;
 int ck_open_as(ck **out, const char *path, const ck_hints *h, jepa_err *err);
-/* What was chosen, and why, where a file left something open: lines for the user; "" when nothing was. num_heads of ck_config is 0 where the
- * file is of no published size and no hint says it: such a model can be looked at, not run. */
+/* What was chosen, and why, where a file left something open: lines for the user; "" when nothing was. num_heads of ck_config is 0 where
+ * the file is of no published size and no hint says it: such a model can be looked at, not run. */
 const char *ck_notes(const ck *c);
 void ck_close(ck **c);
 /* Every number in range, and the shapes of the tensors that are there agree with them. */
@@ -106,7 +106,8 @@ int ck_has(const ck *c, ck_module m);
 int ck_has_optimizer(const ck *c); /* the state of one lies in it, or beside it */
 const char *ck_path(const ck *c); /* the folder, or the .pt; ck_open takes it again */
 /* Fills every parameter of p whose name starts with prefix from module m (names after the prefix are Meta's; maps and q,k,v joining are
- * data tables). A PARAM_FIXED one that is not in the file keeps the table it has. A missing or misshapen or unexpected tensor is JEPA_E_MODEL naming it (first one and the count), and nothing is filled;
+ * data tables). A PARAM_FIXED one that is not in the file keeps the table it has. A missing or misshapen or unexpected tensor is
+ * JEPA_E_MODEL naming it (first one and the count), and nothing is filled;
  * CK_ALLOW_PARTIAL fills what fits and lists the rest in report. */
 int ck_load(const ck *c, params *p, const char *prefix, ck_module m, int flags, ck_report *report, jepa_err *err);
 /* Every tensor in the files, as named there (in a .pt "encoder.module…"; those of the model only; data NULL where strides are not the
@@ -127,8 +128,8 @@ typedef struct ck_part {
 } ck_part;
 /* Hugging Face has classes for V-JEPA 2 (VJEPA2Model) and for the encoder of I-JEPA (IJepaModel); V-JEPA 1 and 2.1 are refused by name. */
 int ck_write_hf(const char *dir, const model_cfg *m, const ck_part *part, int n, dtype store, size_t shard_bytes, jepa_err *err);
-/* A PyTorch archive as Meta's are: state dicts encoder, target_encoder, predictor, whose names begin with "module.backbone." (I-JEPA and AC:
- * "module."); torch.load(weights_only=True) opens it. Parts of the same parameters (one encoder as both) share their bytes. */
+/* A PyTorch archive as Meta's are: state dicts encoder, target_encoder, predictor, whose names begin with "module.backbone." (I-JEPA and
+ * AC: "module."); torch.load(weights_only=True) opens it. Parts of the same parameters (one encoder as both) share their bytes. */
 int ck_write_pt(const char *path, const model_cfg *m, const ck_part *part, int n, dtype store, jepa_err *err);
 int ck_write_own(const char *dir, const model_cfg *m, const ck_part *part, int n, dtype store, jepa_err *err);
 

@@ -186,17 +186,22 @@ static int config_from_ijepa(const ck *c, model_cfg *m, jepa_err *err) {
     rc = json_int(c->config, "intermediate_size", 1, 1 << 22, &hidden, err);
     if (rc && rc != JEPA_E_END) return err_prefix(err, rc, "%s", file);
     if (m->patch_size != patch_w || m->patch_size > 1024 || m->patch_size > m->img_height || m->patch_size > m->img_width)
-        return err_set_at(err, JEPA_E_MODEL, file, -1, "%s: patch_size %d by %d is not square, or does not fit into image_size", file, m->patch_size, patch_w);
+        return err_set_at(err, JEPA_E_MODEL, file, -1, "%s: patch_size %d by %d is not square, or does not fit into image_size", file,
+                          m->patch_size, patch_w);
     m->mlp_ratio = ck_ratio(hidden, m->embed_dim);
-    if (m->mlp_ratio < 0.01 || m->mlp_ratio > 64) return err_set_at(err, JEPA_E_MODEL, file, -1, "%s: intermediate_size is out of range", file);
+    if (m->mlp_ratio < 0.01 || m->mlp_ratio > 64)
+        return err_set_at(err, JEPA_E_MODEL, file, -1, "%s: intermediate_size is out of range", file);
     snprintf(m->family, sizeof m->family, "ijepa");
     m->tubelet_size = m->num_frames = 1;
     snprintf(m->variant, sizeof m->variant, "%s", ck_variant(m->embed_dim, m->depth, m->num_heads, m->mlp_ratio));
     rc = agree(c, "embeddings.patch_embeddings.projection.weight", 4, (int64_t[]){m->embed_dim, m->in_chans, m->patch_size, m->patch_size},
                "hidden_size, num_channels, patch_size", err);
     int64_t n = (int64_t)(m->img_height / m->patch_size) * (m->img_width / m->patch_size);
-    if (!rc) rc = agree(c, "embeddings.position_embeddings", 3, (int64_t[]){1, n, m->embed_dim}, "image_size, patch_size, hidden_size", err);
-    if (!rc) rc = agree(c, "encoder.layer.0.intermediate.dense.weight", 2, (int64_t[]){hidden, m->embed_dim}, "intermediate_size, hidden_size", err);
+    if (!rc)
+        rc = agree(c, "embeddings.position_embeddings", 3, (int64_t[]){1, n, m->embed_dim}, "image_size, patch_size, hidden_size", err);
+    if (!rc)
+        rc = agree(c, "encoder.layer.0.intermediate.dense.weight", 2, (int64_t[]){hidden, m->embed_dim}, "intermediate_size, hidden_size",
+                   err);
     return rc;
 }
 
@@ -235,7 +240,8 @@ int config_from_own(const ck *c, model_cfg *m, jepa_err *err) {
     int i = 0;
     for (const json *b = json_first(json_get(j, "level_block")); b && i < 4; b = json_next(b)) {
         double v = json_number(b, -1);
-        if (!(v >= 0 && v < m->depth)) return err_set_at(err, JEPA_E_MODEL, file, -1, "%s: level_block names a block that is not there", file);
+        if (!(v >= 0 && v < m->depth))
+            return err_set_at(err, JEPA_E_MODEL, file, -1, "%s: level_block names a block that is not there", file);
         m->level_block[i++] = (int)v;
     }
     if (m->predictor_embed_dim &&

@@ -50,7 +50,7 @@ const name_row *names_of(ck_module m);
 int name_part(name_how how, int *of);
 int name_match(const char *pattern, const char *name, int *number, const char **rest);
 int name_make(const char *pattern, int number, const char *rest, char *out, size_t size); /* 0, or JEPA_E_USE: too long */
-const char *module_name(ck_module m);                                /* "encoder", "target_encoder", "predictor", "pooler": as in our own files */
+const char *module_name(ck_module m); /* "encoder", "target_encoder", "predictor", "pooler": as in our own files */
 const char *ck_variant(int dim, int depth, int heads, double ratio); /* "vit_large" … or "" */
 
 /* ---- an open model ---- */
@@ -70,7 +70,7 @@ int pt_is_legacy(const pt_file *f);
 int pt_has_optimizer(const pt_file *f); /* a dict under one of the names that trainers give it, with something in it */
 
 typedef struct ck_tensor { /* of any of the files */
-    const char *name;      /* what it is looked up by: as in the file; of a LAYOUT_META, "encoder." and so on and the name without prefixes */
+    const char *name; /* what it is looked up by: as in the file; of a LAYOUT_META, "encoder." and so on and the name without prefixes */
     const char *top, *stored; /* as the file has it; top "" where it has none */
     dtype type;
     int rank;
@@ -113,8 +113,8 @@ typedef struct meta_hints { /* from the command line and a configuration file; 0
 int meta_hints_read(meta_hints *out, const ck_hints *h, jepa_err *err);
 const char *ck_family(const char *name); /* "vjepa2" for "vjepa2", "V-JEPA 2", …; NULL: none */
 int ck_variant_size(const char *name, int *dim, int *depth, int *heads, double *ratio); /* 0: not one of the table */
-double ck_ratio(int64_t hidden, int64_t dim); /* such that floor(dim·ratio) is hidden */
-int ck_variant_heads(int dim, int depth, const char *family); /* 0: not one of the table */
+double ck_ratio(int64_t hidden, int64_t dim);                                           /* such that floor(dim·ratio) is hidden */
+int ck_variant_heads(int dim, int depth, const char *family);                           /* 0: not one of the table */
 
 int config_from_hf(const ck *c, model_cfg *m, jepa_err *err);
 int config_from_own(const ck *c, model_cfg *m, jepa_err *err);

@@ -140,12 +140,14 @@ static void leftover(load *l, const ck_tensor *t) {
         if (head || prefixed) return;
     }
     if (head) inner = name;
-    if (c->is_ijepa && (!strcmp(inner, "embeddings.mask_token") || starts(inner, "pooler."))) { /* of fine-tuning; the encoder has neither */
+    if (c->is_ijepa &&
+        (!strcmp(inner, "embeddings.mask_token") || starts(inner, "pooler."))) { /* of fine-tuning; the encoder has neither */
         l->ignored++;
         return;
     }
-    int known = head || (prefixed && c->is_ijepa) || (prefixed && (starts(inner, "encoder.") || starts(inner, "predictor.") ||
-                                      (c->layout != LAYOUT_HF && (starts(inner, "target_encoder.") || starts(inner, "pooler.")))));
+    int known = head || (prefixed && c->is_ijepa) ||
+                (prefixed && (starts(inner, "encoder.") || starts(inner, "predictor.") ||
+                              (c->layout != LAYOUT_HF && (starts(inner, "target_encoder.") || starts(inner, "pooler.")))));
     if (known && !head && !c->is_ijepa && !starts(inner, l->module)) return; /* of another module: not asked for here */
     const char *last = strrchr(inner, '.');
     if (known && last &&
@@ -252,7 +254,8 @@ int ck_load(const ck *c, params *p, const char *prefix, ck_module m, int flags, 
     if (!p->value.p) return err_set(err, JEPA_E_USE, "parameters are not allocated");
     snprintf(inside, sizeof inside, "%saction_encoder.weight", prefix);
     if (m == CK_PREDICTOR && c->layout == LAYOUT_META && ck_find(c, "predictor.action_encoder.weight") && params_find(p, inside) < 0)
-        return err_set_at(err, JEPA_E_MODEL, c->path, -1, "%s: its predictor is conditioned on actions (V-JEPA 2-AC: action_encoder), not on masks", c->path);
+        return err_set_at(err, JEPA_E_MODEL, c->path, -1,
+                          "%s: its predictor is conditioned on actions (V-JEPA 2-AC: action_encoder), not on masks", c->path);
     l.from = mem_alloc((size_t)p->n, sizeof *l.from);
     l.used = mem_alloc((size_t)c->n, 1);
     if (!l.from || !l.used) {
@@ -263,7 +266,8 @@ int ck_load(const ck *c, params *p, const char *prefix, ck_module m, int flags, 
     if (rc) goto done;
     leftovers(&l);
     if (l.pos_embed[0]) note(&l, "%s", l.pos_embed);
-    if (c->classifier && m != CK_POOLER) note(&l, "pooler and classifier: %d tensors, read when classifying", l.ignored - (l.pos_embed[0] != 0));
+    if (c->classifier && m != CK_POOLER)
+        note(&l, "pooler and classifier: %d tensors, read when classifying", l.ignored - (l.pos_embed[0] != 0));
     if ((l.missing || l.unlike || l.unexpected) && !(flags & CK_ALLOW_PARTIAL)) {
         rc = verdict(&l, err);
         goto done;

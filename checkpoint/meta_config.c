@@ -65,13 +65,35 @@ static int mlp(const sizes *s, const char *module, const char *pattern, int dept
         if (rc) return rc;
         if (!t) continue;
         *ratio = ck_ratio(t->dim[0], dim);
-        return *ratio <= 64 && *ratio >= 0.01 ? 0 : refuse(s, module, name, "a hidden width of more than 64 times, or less than a hundredth of, the model's");
+        return *ratio <= 64 && *ratio >= 0.01
+                   ? 0
+                   : refuse(s, module, name, "a hidden width of more than 64 times, or less than a hundredth of, the model's");
     }
     return 0;
 }
 
+/* A few tensors with large numbers in their names or shapes must not make a model that memory is then asked for: at least half of what its
+ * blocks hold must be there. (Which tensors are missing, ck_load says.) */
+static int enough(const sizes *s, const char *module, int depth, double dim, double ratio) {
+    double need = depth * (4 * dim * dim + 2 * dim * floor(dim * ratio)), have = 0;
+    size_t n = strlen(module);
+    if (need < 1 << 20) return 0;
+    for (int i = 0; i < s->c->n; i++) {
+        const ck_tensor *t = &s->c->tensor[i];
+        double values = 1;
+        if (strncmp(t->name, module, n) || t->name[n] != '.') continue;
+        for (int k = 0; k < t->rank; k++) values *= (double)t->dim[k];
+        have += values;
+    }
+    if (have * 2 >= need) return 0;
+    return err_set_at(s->err, JEPA_E_MODEL, s->c->path, -1,
+                      "%s: %s: its names and shapes are those of %d blocks of width %.0f with %.4g values, and %.4g are there", s->c->path,
+                      module, depth, dim, need, have);
+}
+
 /* What a configuration says of a dimension that the file has otherwise: both shapes. */
-static int differs(const sizes *s, const char *module, const char *name, const ck_tensor *t, int axis, int axis2, int64_t should, const char *who) {
+static int differs(const sizes *s, const char *module, const char *name, const ck_tensor *t, int axis, int axis2, int64_t should,
+                   const char *who) {
     char is[200], want[200], why[500];
     int64_t dim[8];
     memcpy(dim, t->dim, sizeof dim);
@@ -103,8 +125,8 @@ static int64_t first_change(const ck_tensor *t, int64_t channel) {
     return i;
 }
 
-/* Position 0 is sin 0 … and cos 0 …: zeros, then ones, for each axis. The lengths of the runs are the axes' channels, and the rows where the
- * first sine of an axis changes are the grid. */
+/* Position 0 is sin 0 … and cos 0 …: zeros, then ones, for each axis. The lengths of the runs are the axes' channels, and the rows where
+ * the first sine of an axis changes are the grid. */
 static int take_apart(const ck_tensor *t, int image, table *out) {
     int64_t d = t->dim[2], zeros = 0, n = t->dim[1];
     while (zeros < d && at(t, 0, zeros) == 0) zeros++;
@@ -151,7 +173,8 @@ static int family(sizes *s, const ck_tensor *pos, const table *is) {
         f = "ijepa", why = "2-D patch embedding";
     else if (!s->encoder && get(s, "predictor", "mask_token"))
         f = "ijepa", why = "a predictor with one mask_token";
-    else if (s->encoder && (count(s, s->encoder, "norms_block.#.*") || get(s, s->encoder, "patch_embed_img.proj.weight") || get(s, s->encoder, "video_mod_embed")))
+    else if (s->encoder && (count(s, s->encoder, "norms_block.#.*") || get(s, s->encoder, "patch_embed_img.proj.weight") ||
+                            get(s, s->encoder, "video_mod_embed")))
         f = "vjepa21", why = "norms of levels, modality vectors or an image patch embedding";
     else if (get(s, "predictor", "action_encoder.weight"))
         f = "vjepa2ac", why = "action_encoder in the predictor";
@@ -166,7 +189,9 @@ static int family(sizes *s, const ck_tensor *pos, const table *is) {
     else if (s->h->use_rope == 1 && !strcmp(f, "vjepa1"))
         f = "vjepa2", why = "use_rope: true";
     if (patch && (patch->rank == 4) != !strcmp(f, "ijepa"))
-        return refuse(s, s->encoder, "patch_embed.proj.weight", patch->rank == 4 ? "is for images, so the model is I-JEPA's, not what was given" : "is for clips, so the model is not I-JEPA's");
+        return refuse(s, s->encoder, "patch_embed.proj.weight",
+                      patch->rank == 4 ? "is for images, so the model is I-JEPA's, not what was given"
+                                       : "is for clips, so the model is not I-JEPA's");
     snprintf(m->family, sizeof m->family, "%s", f);
     ck_note(s->c, "family %s: %s", f, why);
     return 0;
@@ -178,8 +203,14 @@ static const struct published { /* what a name tells beside the contents: only t
     const char *name;
     int dim, depth, crop, frames;
 } PUBLISHED[] = {
-    {"vitl.pt", 1024, 24, 256, 64}, {"vith.pt", 1280, 32, 256, 64}, {"vitg.pt", 1408, 40, 256, 64}, {"vitg-384.pt", 1408, 40, 384, 64}, {"vjepa2-ac-vitg.pt", 1408, 40, 256, 64},
-    {"vjepa2_1_vitb_dist_vitG_384.pt", 768, 12, 384, 64}, {"vjepa2_1_vitl_dist_vitG_384.pt", 1024, 24, 384, 64}, {"vjepa2_1_vitg_384.pt", 1408, 40, 384, 64},
+    {"vitl.pt", 1024, 24, 256, 64},
+    {"vith.pt", 1280, 32, 256, 64},
+    {"vitg.pt", 1408, 40, 256, 64},
+    {"vitg-384.pt", 1408, 40, 384, 64},
+    {"vjepa2-ac-vitg.pt", 1408, 40, 256, 64},
+    {"vjepa2_1_vitb_dist_vitG_384.pt", 768, 12, 384, 64},
+    {"vjepa2_1_vitl_dist_vitG_384.pt", 1024, 24, 384, 64},
+    {"vjepa2_1_vitg_384.pt", 1408, 40, 384, 64},
     {"vjepa2_1_vitG_384.pt", 1664, 48, 384, 64},
 };
 
@@ -202,11 +233,13 @@ static int grid(sizes *s, const ck_tensor *pos, const table *is) {
         m->img_height = (int)h, m->img_width = (int)w, m->num_frames = image ? 1 : (int)f;
         from = is ? "pos_embed" : "number of positions of pos_embed";
     } else if (pos && !m->use_rope) {
-        return refuse(s, s->encoder, "pos_embed", "is no sin-cos table and no square grid; the picture's size cannot be told (--config says it)");
+        return refuse(s, s->encoder, "pos_embed",
+                      "is no sin-cos table and no square grid; the picture's size cannot be told (--config says it)");
     }
     if (s->h->crop || s->h->frames) {
         if (pos && !m->use_rope) { /* the table in the file is what the model is built with; another input size interpolates it */
-            if (s->h->crop && s->h->crop != m->img_height) ck_note(s->c, "crop %d: the stored table is for %dx%d and will be interpolated", s->h->crop, m->img_height, m->img_width);
+            if (s->h->crop && s->h->crop != m->img_height)
+                ck_note(s->c, "crop %d: the stored table is for %dx%d and will be interpolated", s->h->crop, m->img_height, m->img_width);
         } else {
             if (s->h->crop) m->img_height = m->img_width = s->h->crop;
             if (s->h->frames && !image) m->num_frames = s->h->frames;
@@ -214,9 +247,10 @@ static int grid(sizes *s, const ck_tensor *pos, const table *is) {
         }
     }
     if (m->patch_size > m->img_height || m->patch_size > m->img_width || m->tubelet_size > m->num_frames)
-        return err_set_at(s->err, JEPA_E_MODEL, s->c->path, -1, "%s: patches of %d frames by %d pixels do not fit into %d frames of %dx%d", s->c->path, m->tubelet_size, m->patch_size,
-                          m->num_frames, m->img_height, m->img_width);
-    snprintf(text, sizeof text, "%d frame%s of %dx%d pixels: %s", m->num_frames, m->num_frames == 1 ? "" : "s", m->img_height, m->img_width, from);
+        return err_set_at(s->err, JEPA_E_MODEL, s->c->path, -1, "%s: patches of %d frames by %d pixels do not fit into %d frames of %dx%d",
+                          s->c->path, m->tubelet_size, m->patch_size, m->num_frames, m->img_height, m->img_width);
+    snprintf(text, sizeof text, "%d frame%s of %dx%d pixels: %s", m->num_frames, m->num_frames == 1 ? "" : "s", m->img_height, m->img_width,
+             from);
     ck_note(s->c, "%s", text);
     return 0;
 }
@@ -232,8 +266,10 @@ static int levels(sizes *s) {
         if (block[i][0] == m->depth && norms == 4) memcpy(m->level_block, block[i] + 1, sizeof m->level_block), known = 1;
     if (norms == 1) m->level_block[0] = m->depth - 1, known = 1;
     if (norms && !known)
-        return err_set_at(s->err, JEPA_E_MODEL, s->c->path, -1, "%s: %d norms of levels in an encoder of %d blocks: which blocks they belong to is known for 4 in 12, 24, 40 or 48", s->c->path,
-                          norms, m->depth);
+        return err_set_at(
+            s->err, JEPA_E_MODEL, s->c->path, -1,
+            "%s: %d norms of levels in an encoder of %d blocks: which blocks they belong to is known for 4 in 12, 24, 40 or 48", s->c->path,
+            norms, m->depth);
     m->level_norms = norms;
     int four = get(s, "predictor", "predictor_embed.0.weight") != NULL;
     if (s->predictor)
@@ -258,21 +294,29 @@ static int encoder(sizes *s) {
     if (!patch) return rc;
     const int64_t *k = patch->dim + (image ? 2 : 3);
     if (patch->dim[0] > 65536 || patch->dim[1] > 64 || k[0] > 1024 || k[0] != k[1] || (!image && patch->dim[2] > 1024))
-        return refuse(s, s->encoder, "patch_embed.proj.weight", "has a shape that no patch embedding has: [width, channels, (frames,) side, side]");
-    m->embed_dim = (int)patch->dim[0], m->in_chans = (int)patch->dim[1], m->patch_size = (int)k[0], m->tubelet_size = image ? 1 : (int)patch->dim[2];
+        return refuse(s, s->encoder, "patch_embed.proj.weight",
+                      "has a shape that no patch embedding has: [width, channels, (frames,) side, side]");
+    m->embed_dim = (int)patch->dim[0], m->in_chans = (int)patch->dim[1], m->patch_size = (int)k[0],
+    m->tubelet_size = image ? 1 : (int)patch->dim[2];
     m->depth = count(s, s->encoder, "blocks.#.norm1.*");
     m->layer_norm_eps = h->eps > 0 ? h->eps : 1e-6;
-    if (!m->depth || m->depth > 1024) return refuse(s, s->encoder, "blocks.0.norm1.weight", "is missing, or there are more than 1024 blocks");
+    if (!m->depth || m->depth > 1024)
+        return refuse(s, s->encoder, "blocks.0.norm1.weight", "is missing, or there are more than 1024 blocks");
     const char *who = h->arch[0] ? h->arch : "the configuration";
-    if (h->patch && h->patch != m->patch_size) return differs(s, s->encoder, "patch_embed.proj.weight", patch, image ? 2 : 3, image ? 3 : 4, h->patch, "the configuration (patch_size)");
-    if (h->tubelet && !image && h->tubelet != m->tubelet_size) return differs(s, s->encoder, "patch_embed.proj.weight", patch, 2, -1, h->tubelet, "the configuration (tubelet_size)");
+    if (h->patch && h->patch != m->patch_size)
+        return differs(s, s->encoder, "patch_embed.proj.weight", patch, image ? 2 : 3, image ? 3 : 4, h->patch,
+                       "the configuration (patch_size)");
+    if (h->tubelet && !image && h->tubelet != m->tubelet_size)
+        return differs(s, s->encoder, "patch_embed.proj.weight", patch, 2, -1, h->tubelet, "the configuration (tubelet_size)");
     if ((rc = mlp(s, s->encoder, "blocks.#.mlp.fc1.weight", m->depth, m->embed_dim, &m->mlp_ratio))) return rc;
+    if ((rc = enough(s, s->encoder, m->depth, m->embed_dim, m->mlp_ratio))) return rc;
     pos = ranked(s, s->encoder, "pos_embed", 3, &rc);
     if (rc) return rc;
     if (pos && pos->dim[2] != m->embed_dim) return refuse(s, s->encoder, "pos_embed", "is not as wide as the patch embedding");
     int sincos = pos && take_apart(pos, image, &is);
     if ((rc = family(s, pos, sincos ? &is : NULL))) return rc;
-    if (h->arch[0] && !ck_variant_size(h->arch, &d, &n, &heads, &ratio)) ck_note(s->c, "%s: not an architecture that is known here", h->arch);
+    if (h->arch[0] && !ck_variant_size(h->arch, &d, &n, &heads, &ratio))
+        ck_note(s->c, "%s: not an architecture that is known here", h->arch);
     if (h->dim) d = h->dim;
     if (h->depth) n = h->depth;
     if (d && d != m->embed_dim) return differs(s, s->encoder, "patch_embed.proj.weight", patch, 0, -1, d, who);
@@ -283,12 +327,19 @@ static int encoder(sizes *s) {
     if ((rc = grid(s, pos, sincos ? &is : NULL))) return rc;
     m->num_heads = h->heads ? h->heads : heads ? heads : ck_variant_heads(m->embed_dim, m->depth, m->family);
     if (m->num_heads && m->embed_dim % m->num_heads)
-        return err_set_at(s->err, JEPA_E_MODEL, s->c->path, -1, "%s: %d heads do not divide its %d channels", s->c->path, m->num_heads, m->embed_dim);
+        return err_set_at(s->err, JEPA_E_MODEL, s->c->path, -1, "%s: %d heads do not divide its %d channels", s->c->path, m->num_heads,
+                          m->embed_dim);
     snprintf(m->variant, sizeof m->variant, "%s", ck_variant(m->embed_dim, m->depth, m->num_heads, m->mlp_ratio));
     if (m->num_heads)
-        ck_note(s->c, "%d heads: %s", m->num_heads, h->heads ? "as given" : heads ? h->arch : m->variant[0] ? m->variant : "by width and depth");
+        ck_note(s->c, "%d heads: %s", m->num_heads,
+                h->heads        ? "as given"
+                : heads         ? h->arch
+                : m->variant[0] ? m->variant
+                                : "by width and depth");
     else
-        ck_note(s->c, "heads: no tensor tells their number, and a width of %d at depth %d is no published size: --heads N or --arch says it", m->embed_dim, m->depth);
+        ck_note(s->c,
+                "heads: no tensor tells their number, and a width of %d at depth %d is no published size: --heads N or --arch says it",
+                m->embed_dim, m->depth);
     return 0;
 }
 
@@ -302,11 +353,13 @@ static int predictor(sizes *s) {
     if (!rc) to = ranked(s, "predictor", in ? "predictor_embed.2.weight" : "predictor_embed.weight", 2, &rc);
     if (!rc) out = ranked(s, "predictor", "predictor_proj.weight", 2, &rc);
     if (rc) return rc;
-    if (!to || !out) return refuse(s, "predictor", to ? "predictor_proj.weight" : "predictor_embed.weight", "is missing, so the sizes cannot be told");
+    if (!to || !out)
+        return refuse(s, "predictor", to ? "predictor_proj.weight" : "predictor_embed.weight", "is missing, so the sizes cannot be told");
     int64_t reads = in ? in->dim[1] : to->dim[1];
     if (!m->embed_dim) m->embed_dim = in ? (int)to->dim[1] : (int)reads;
     if (reads % m->embed_dim || reads / m->embed_dim > 4 || to->dim[0] > 65536)
-        return refuse(s, "predictor", in ? "predictor_embed.0.weight" : "predictor_embed.weight", "does not read tokens as wide as the encoder's");
+        return refuse(s, "predictor", in ? "predictor_embed.0.weight" : "predictor_embed.weight",
+                      "does not read tokens as wide as the encoder's");
     m->predictor_embed_dim = (int)to->dim[0];
     m->predictor_out_dim = (int)out->dim[0];
     m->predictor_levels = (int)(reads / m->embed_dim);
@@ -314,28 +367,39 @@ static int predictor(sizes *s) {
     m->predictor_context_proj = get(s, "predictor", "predictor_proj_context.weight") != NULL;
     m->predictor_interpolate_rope = !strcmp(m->family, "vjepa21");
     m->num_mask_tokens = get(s, "predictor", "mask_token") ? 1 : count(s, "predictor", "mask_tokens.#");
-    if (!m->predictor_depth || m->predictor_depth > 1024) return refuse(s, "predictor", "predictor_blocks.0.norm1.weight", "is missing, or there are more than 1024 blocks");
+    if (!m->predictor_depth || m->predictor_depth > 1024)
+        return refuse(s, "predictor", "predictor_blocks.0.norm1.weight", "is missing, or there are more than 1024 blocks");
     if (!ac && (m->num_mask_tokens < 1 || m->num_mask_tokens > 10000)) return refuse(s, "predictor", "mask_tokens.0", "is missing");
-    if ((rc = mlp(s, "predictor", "predictor_blocks.#.mlp.fc1.weight", m->predictor_depth, m->predictor_embed_dim, &m->predictor_mlp_ratio))) return rc;
+    if ((rc =
+             mlp(s, "predictor", "predictor_blocks.#.mlp.fc1.weight", m->predictor_depth, m->predictor_embed_dim, &m->predictor_mlp_ratio)))
+        return rc;
+    if ((rc = enough(s, "predictor", m->predictor_depth, m->predictor_embed_dim, m->predictor_mlp_ratio))) return rc;
     if (h->pred_dim && h->pred_dim != m->predictor_embed_dim)
-        return differs(s, "predictor", in ? "predictor_embed.2.weight" : "predictor_embed.weight", to, 0, -1, h->pred_dim, "the configuration (pred_embed_dim)");
+        return differs(s, "predictor", in ? "predictor_embed.2.weight" : "predictor_embed.weight", to, 0, -1, h->pred_dim,
+                       "the configuration (pred_embed_dim)");
     if (h->pred_depth) m->predictor_depth = h->pred_depth;
     if (h->mask_tokens && !ac && h->mask_tokens != m->num_mask_tokens)
-        return err_set_at(s->err, JEPA_E_MODEL, s->c->path, -1, "%s: predictor: has %d mask tokens, %d by the configuration", s->c->path, m->num_mask_tokens, h->mask_tokens);
+        return err_set_at(s->err, JEPA_E_MODEL, s->c->path, -1, "%s: predictor: has %d mask tokens, %d by the configuration", s->c->path,
+                          m->num_mask_tokens, h->mask_tokens);
     int as_encoder = !strcmp(m->family, "ijepa") || !strcmp(m->family, "vjepa1"), usual = ac ? 1024 : 384;
-    m->predictor_num_heads = h->pred_heads                         ? h->pred_heads
-                             : as_encoder                          ? m->num_heads
-                             : m->predictor_embed_dim == usual     ? (ac ? 16 : 12)
-                                                                   : 0;
+    m->predictor_num_heads = h->pred_heads                     ? h->pred_heads
+                             : as_encoder                      ? m->num_heads
+                             : m->predictor_embed_dim == usual ? (ac ? 16 : 12)
+                                                               : 0;
     if (m->predictor_num_heads && m->predictor_embed_dim % m->predictor_num_heads) {
         if (h->pred_heads)
-            return err_set_at(s->err, JEPA_E_MODEL, s->c->path, -1, "%s: %d heads do not divide the predictor's %d channels", s->c->path, h->pred_heads, m->predictor_embed_dim);
+            return err_set_at(s->err, JEPA_E_MODEL, s->c->path, -1, "%s: %d heads do not divide the predictor's %d channels", s->c->path,
+                              h->pred_heads, m->predictor_embed_dim);
         m->predictor_num_heads = 0;
     }
     if (m->predictor_num_heads)
-        ck_note(s->c, "%d heads in the predictor: %s", m->predictor_num_heads, h->pred_heads ? "as given" : as_encoder ? "as many as the encoder has" : "as published for its width");
+        ck_note(s->c, "%d heads in the predictor: %s", m->predictor_num_heads,
+                h->pred_heads ? "as given"
+                : as_encoder  ? "as many as the encoder has"
+                              : "as published for its width");
     else
-        ck_note(s->c, "heads of the predictor: no tensor tells their number, and its width %d is no published one: --pred-heads N says it", m->predictor_embed_dim);
+        ck_note(s->c, "heads of the predictor: no tensor tells their number, and its width %d is no published one: --pred-heads N says it",
+                m->predictor_embed_dim);
     return 0;
 }
 
@@ -360,7 +424,10 @@ int meta_config(ck *c, const ck_hints *hints, jepa_err *err) {
     if (!rc && s.predictor) rc = predictor(&s);
     for (size_t i = 0; !rc && i < sizeof NAMES / sizeof *NAMES; i++)
         if (!strcmp(NAMES[i].family, c->meta.family))
-            snprintf(c->kind, sizeof c->kind, "%s of %s%s", c->file[0].st ? "safetensors file" : pt_is_legacy(c->file[0].pt) ? "PyTorch checkpoint (old form)" : "PyTorch checkpoint",
+            snprintf(c->kind, sizeof c->kind, "%s of %s%s",
+                     c->file[0].st                 ? "safetensors file"
+                     : pt_is_legacy(c->file[0].pt) ? "PyTorch checkpoint (old form)"
+                                                   : "PyTorch checkpoint",
                      NAMES[i].name, s.encoder ? "" : ", a predictor alone");
     return rc;
 }

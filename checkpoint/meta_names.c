@@ -10,7 +10,11 @@
 
 static const struct {
     const char *top, *module;
-} TOPS[] = {{"encoder", "encoder"}, {"context_encoder", "encoder"}, {"target_encoder", "target_encoder"}, {"ema_encoder", "target_encoder"}, {"predictor", "predictor"}};
+} TOPS[] = {{"encoder", "encoder"},
+            {"context_encoder", "encoder"},
+            {"target_encoder", "target_encoder"},
+            {"ema_encoder", "target_encoder"},
+            {"predictor", "predictor"}};
 
 static const char *strip(const char *name) {
     static const char *const FRONT[] = {"module.", "backbone.", "_orig_mod."};
@@ -68,13 +72,17 @@ static int bare_top(const ck *c, const char **top, jepa_err *err) {
             int is = want ? !strncmp(name, "predictor_embed.", 16) : !strcmp(name, "patch_embed.proj.weight");
             if (!is) continue;
             if (*top && strcmp(*top, c->tensor[i].top))
-                return err_set_at(err, JEPA_E_MODEL, c->path, -1, "%s: holds a %s in \"%.80s\" and another in \"%.80s\"; one of them must be named encoder, target_encoder or predictor",
-                                  c->path, module, *top, c->tensor[i].top);
+                return err_set_at(
+                    err, JEPA_E_MODEL, c->path, -1,
+                    "%s: holds a %s in \"%.80s\" and another in \"%.80s\"; one of them must be named encoder, target_encoder or predictor",
+                    c->path, module, *top, c->tensor[i].top);
             *top = c->tensor[i].top;
         }
     if (*top) return 0;
     if (!c->n) return err_set_at(err, JEPA_E_MODEL, c->path, -1, "%s: holds no tensors", c->path);
-    return err_set_at(err, JEPA_E_MODEL, c->path, -1, "%s: holds no encoder and no predictor of this family: no patch_embed.proj.weight among its %d tensors (the first is %.60s%s%.150s)",
+    return err_set_at(err, JEPA_E_MODEL, c->path, -1,
+                      "%s: holds no encoder and no predictor of this family: no patch_embed.proj.weight among its %d tensors (the first is "
+                      "%.60s%s%.150s)",
                       c->path, c->n, c->tensor[0].top, c->tensor[0].top[0] ? ": " : "", c->tensor[0].stored);
 }
 

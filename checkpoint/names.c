@@ -36,7 +36,8 @@ const name_row ck_names_predictor[] = {
     {NULL, NULL, NAME_SAME},
 };
 
-const name_row ck_names_ijepa[] = { /* of an IJepaModel folder, which has an encoder only */
+const name_row ck_names_ijepa[] = {
+    /* of an IJepaModel folder, which has an encoder only */
     {"pos_embed", "embeddings.position_embeddings", NAME_SAME},
     {"patch_embed.proj.*", "embeddings.patch_embeddings.projection.*", NAME_SAME},
     {"blocks.#.norm1.*", "encoder.layer.#.layernorm_before.*", NAME_SAME},

@@ -48,7 +48,8 @@ static int by_text(const void *a, const void *b) { return strcmp(*(const char *c
 
 static int shard_name_ok(const char *s) {
     size_t n = strlen(s);
-    return n > 12 && n < 256 && !strchr(s, '/') && !strstr(s, "..") && s[0] != '.' && (!strcmp(s + n - 12, ".safetensors") || !strcmp(s + n - 4, ".bin"));
+    return n > 12 && n < 256 && !strchr(s, '/') && !strstr(s, "..") && s[0] != '.' &&
+           (!strcmp(s + n - 12, ".safetensors") || !strcmp(s + n - 4, ".bin"));
 }
 
 /* Every tensor of the index is in its shard and every tensor of a shard is in the index, under that shard: nothing is read from a place
@@ -98,9 +99,10 @@ static int sharded(ck *c, const char *index, jepa_err *err) {
     for (const json *e = json_first(map); e; e = json_next(e)) {
         const char *name = json_string(e, "");
         if (!shard_name_ok(name)) {
-            rc = err_set_at(err, JEPA_E_MODEL, index, -1,
-                            "%s: tensor %.150s is said to be in \"%.150s\", which is not the name of a .safetensors (or .bin) file of this folder",
-                            index, json_key(e), name);
+            rc = err_set_at(
+                err, JEPA_E_MODEL, index, -1,
+                "%s: tensor %.150s is said to be in \"%.150s\", which is not the name of a .safetensors (or .bin) file of this folder",
+                index, json_key(e), name);
             goto done;
         }
         shard[n++] = name;
@@ -143,14 +145,15 @@ static int open_hf(ck *c, const char *config, const char *weights, jepa_err *err
     static const struct {
         const char *name;
         int index;
-    } HOLDS[] = {{"model.safetensors", 0}, {"model.safetensors.index.json", 1}, {"pytorch_model.bin", 0}, {"pytorch_model.bin.index.json", 1}};
+    } HOLDS[] = {
+        {"model.safetensors", 0}, {"model.safetensors.index.json", 1}, {"pytorch_model.bin", 0}, {"pytorch_model.bin.index.json", 1}};
     char path[PATH_MAX];
     int rc = read_config(c, config, err), found = weights != NULL;
     if (rc) return rc;
     const char *type = json_string(json_get(c->config, "model_type"), NULL), *class = "VJEPA2Model";
     if (!type || (strcmp(type, "vjepa2") && strcmp(type, "ijepa")))
-        return type ? err_set_at(err, JEPA_E_MODEL, config, -1, "%s: model_type \"%.60s\" is not one this program reads (vjepa2 and ijepa are)",
-                                 config, type)
+        return type ? err_set_at(err, JEPA_E_MODEL, config, -1,
+                                 "%s: model_type \"%.60s\" is not one this program reads (vjepa2 and ijepa are)", config, type)
                     : err_set_at(err, JEPA_E_MODEL, config, -1, "%s: has no model_type, so it is not the config of a Hugging Face model",
                                  config);
     c->layout = LAYOUT_HF;
@@ -163,14 +166,16 @@ static int open_hf(ck *c, const char *config, const char *weights, jepa_err *err
         rc = HOLDS[i].index ? sharded(c, path, err) : single(c, path, err);
     }
     if (!rc && !found)
-        rc = err_set_at(err, JEPA_E_MODEL, c->path, -1, "%s: has a config.json but neither model.safetensors nor pytorch_model.bin, nor the index of either", c->path);
+        rc = err_set_at(err, JEPA_E_MODEL, c->path, -1,
+                        "%s: has a config.json but neither model.safetensors nor pytorch_model.bin, nor the index of either", c->path);
     if (!rc) rc = ck_collect(c, err);
     if (rc) return rc;
     const char *prefix = c->is_ijepa ? "ijepa." : "vjepa2.";
     c->hf_prefix = "";
     for (int i = 0; i < c->n; i++)
         if (!strncmp(c->tensor[i].name, prefix, strlen(prefix))) c->hf_prefix = prefix, c->classifier = 1;
-    class = c->is_ijepa ? (c->classifier ? "IJepaForImageClassification" : "IJepaModel") : (c->classifier ? "VJEPA2ForVideoClassification" : "VJEPA2Model");
+    class = c->is_ijepa ? (c->classifier ? "IJepaForImageClassification" : "IJepaModel")
+                        : (c->classifier ? "VJEPA2ForVideoClassification" : "VJEPA2Model");
     int n = snprintf(c->kind, sizeof c->kind, "Hugging Face %s folder", class);
     if (c->files > 1) snprintf(c->kind + n, sizeof c->kind - (size_t)n, ", %d shards", c->files);
     return 0;
@@ -258,7 +263,8 @@ static int open_single(ck *c, const char *path, const ck_hints *h, jepa_err *err
         if (rc) return rc;
         for (int i = 0; i < weights_count(&c->file[0]); i++) /* Meta's names, in whatever dict they once were */
             if (strstr(weights_name(&c->file[0], i), "patch_embed.proj.weight")) return open_meta(c, path, h, err);
-        return err_set_at(err, JEPA_E_MODEL, path, -1, "%s: its sizes are not known: neither config.json nor model.json lies beside it", path);
+        return err_set_at(err, JEPA_E_MODEL, path, -1, "%s: its sizes are not known: neither config.json nor model.json lies beside it",
+                          path);
     }
     if (head[0] == '{')
         return err_set_at(err, JEPA_E_MODEL, path, 0, "%s: is JSON, not weights; give the folder that holds it (%s)", path, c->path);

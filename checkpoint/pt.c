@@ -17,6 +17,32 @@ enum { MAX_DEPTH = 8, TEXT_BLOCK = 65536 };
 /* A hostile file must not grow: what is kept of it stays below this many times its size, and this. Real ones need far less. */
 enum { BUDGET_TIMES = 2, BUDGET_MORE = 4 << 20 };
 
+/* ---- memory, out of the budget ---- */
+
+int pt_grow(pt_mem *m, void *array, size_t *cap, size_t want, size_t item) {
+    if (want <= *cap) return 0;
+    size_t n = want < 16 ? 16 : want, bytes, old = *cap * item;
+    if (n < *cap + *cap / 2) n = *cap + *cap / 2;
+    void **a = array;
+    if (size_mul(n, item, &bytes) || bytes > m->limit || m->used > m->limit - bytes) return JEPA_E_MEMORY;
+    void *p = mem_alloc(n, item);
+    if (!p) return JEPA_E_MEMORY;
+    if (old) memcpy(p, *a, old);
+    mem_free(*a);
+    *a = p;
+    *cap = n;
+    m->used += bytes - old;
+    return 0;
+}
+
+void pt_give_back(pt_mem *m, void *array, size_t *cap, size_t item) {
+    void **a = array;
+    mem_free(*a);
+    *a = NULL;
+    m->used -= *cap * item;
+    *cap = 0;
+}
+
 /* ---- the tensors ---- */
 
 static char *keep_text(pt_file *f, const char *a, size_t n, const char *b, size_t m) { /* a, '.' where a is not empty, b */
@@ -45,7 +71,8 @@ static int over(const pt_file *f, jepa_err *err) {
 }
 
 static int bad_tensor(const pt_file *f, const pt_tensor *t, size_t at, jepa_err *err, const char *why) {
-    return err_set_at(err, JEPA_E_MODEL, f->path, pickle_offset(&f->k, at), "%s: tensor %s%s%s: %s", f->path, t->top, t->top[0] ? ": " : "", t->name, why);
+    return err_set_at(err, JEPA_E_MODEL, f->path, pickle_offset(&f->k, at), "%s: tensor %s%s%s: %s", f->path, t->top, t->top[0] ? ": " : "",
+                      t->name, why);
 }
 
 static int numbers(const pickle *k, const value *tuple, int64_t out[8], int *n) {
@@ -77,7 +104,8 @@ static int storage_of(pt_file *f, pt_tensor *t, const value *storage, const unsi
         if (!s || !s->bytes) return bad_tensor(f, t, storage->at, err, "its storage is not in the file's list");
         *bytes = s->bytes + (size_t)c.view_offset * dtype_size(c.type);
     } else {
-        size_t n = (size_t)snprintf(name, sizeof name, "%sdata/%.*s", f->prefix, (int)(c.key_size > 80 ? 80 : c.key_size), (const char *)c.key);
+        size_t n =
+            (size_t)snprintf(name, sizeof name, "%sdata/%.*s", f->prefix, (int)(c.key_size > 80 ? 80 : c.key_size), (const char *)c.key);
         const zip_entry *e = n < sizeof name ? zip_find(&f->z, name, n) : NULL;
         if (!e) {
             snprintf(why, sizeof why, "its storage, entry %.200s, is not in the archive", name);
@@ -86,8 +114,8 @@ static int storage_of(pt_file *f, pt_tensor *t, const value *storage, const unsi
         int rc = zip_data(&f->z, e, bytes, err);
         if (rc) return err_prefix(err, rc, "tensor %s", t->name);
         if (size_mul((size_t)c.numel, dtype_size(c.type), &size) || size != e->size) {
-            snprintf(why, sizeof why, "its storage, entry %.150s, has %llu bytes; %lld values of %s are others", name, (unsigned long long)e->size,
-                     (long long)c.numel, dtype_name(c.type));
+            snprintf(why, sizeof why, "its storage, entry %.150s, has %llu bytes; %lld values of %s are others", name,
+                     (unsigned long long)e->size, (long long)c.numel, dtype_name(c.type));
             return bad_tensor(f, t, storage->at, err, why);
         }
         *bytes += (size_t)c.view_offset * dtype_size(c.type);
@@ -111,7 +139,8 @@ static int read_view(pt_file *f, pt_tensor *t, const value *v, jepa_err *err) {
         return bad_tensor(f, t, v->at, err, "offset, shape and strides are not whole numbers, or more than 8 dimensions");
     t->rank = dims;
     if (v->role == C_TENSOR3) {
-        if (k->v[a[6]].kind != V_CLASS || k->v[a[6]].role != C_DTYPE || !k->v[a[6]].type) return bad_tensor(f, t, v->at, err, "its type is not one that is read");
+        if (k->v[a[6]].kind != V_CLASS || k->v[a[6]].role != C_DTYPE || !k->v[a[6]].type)
+            return bad_tensor(f, t, v->at, err, "its type is not one that is read");
         t->type = (dtype)k->v[a[6]].type;
     }
     int rc = storage_of(f, t, &k->v[a[0]], &bytes, &numel, err);
@@ -131,8 +160,8 @@ static int read_view(pt_file *f, pt_tensor *t, const value *v, jepa_err *err) {
         return bad_tensor(f, t, v->at, err, why);
     }
     /* one storage may serve many tensors, and a stride may be 0: together they must not claim more than there could be */
-    if (count > INT64_MAX / 16 || size_mul(count, dtype_size(t->type), &claimed) || __builtin_add_overflow(f->claimed, claimed, &f->claimed) ||
-        f->claimed / 4 > f->size + BUDGET_MORE)
+    if (count > INT64_MAX / 16 || size_mul(count, dtype_size(t->type), &claimed) ||
+        __builtin_add_overflow(f->claimed, claimed, &f->claimed) || f->claimed / 4 > f->size + BUDGET_MORE)
         return bad_tensor(f, t, v->at, err, "views of the same bytes add up to more than four times the file");
     t->data = count ? bytes + (size_t)k->v[a[1]].number * dtype_size(t->type) : f->map;
     return 0;
@@ -141,8 +170,8 @@ static int read_view(pt_file *f, pt_tensor *t, const value *v, jepa_err *err) {
 static int add_tensor(pt_file *f, const char *top, const value *key, const value *v, jepa_err *err) {
     const char *name = (const char *)f->k.p + key->text.at;
     if (!key->text.size || key->text.size > PT_MAX_NAME || memchr(name, 0, key->text.size))
-        return err_set_at(err, JEPA_E_MODEL, f->path, pickle_offset(&f->k, key->at), "%s: a tensor of \"%.100s\" whose name is empty, longer than 512 bytes or no text",
-                          f->path, top);
+        return err_set_at(err, JEPA_E_MODEL, f->path, pickle_offset(&f->k, key->at),
+                          "%s: a tensor of \"%.100s\" whose name is empty, longer than 512 bytes or no text", f->path, top);
     if (pt_grow(&f->mem, &f->tensor, &f->cap, f->n + 1, sizeof *f->tensor)) return over(f, err);
     pt_tensor *t = &f->tensor[f->n];
     *t = (pt_tensor){.top = top, .name = keep_text(f, "", 0, name, key->text.size)};
@@ -157,8 +186,8 @@ static int add_tensor(pt_file *f, const char *top, const value *key, const value
 enum { N_OPTIMIZERS = 7 };
 /* 0, or which of the names: up to N_OPTIMIZERS an optimizer's, behind them others of the kind */
 static int optimizer_name(const pickle *k, uint32_t key) {
-    static const char *const SKIP[] = {"opt", "optimizer", "optimizers", "optimizer_state", "optimizer_states", "optimizer_state_dict", "optim",
-                                       "scaler", "scheduler", "lr_scheduler", "lr_schedulers", "wd_scheduler"};
+    static const char *const SKIP[] = {"opt",   "optimizer", "optimizers", "optimizer_state", "optimizer_states", "optimizer_state_dict",
+                                       "optim", "scaler",    "scheduler",  "lr_scheduler",    "lr_schedulers",    "wd_scheduler"};
     for (size_t i = 0; i < sizeof SKIP / sizeof *SKIP; i++)
         if (pickle_text_is(k, key, SKIP[i])) return (int)i + 1;
     return 0;
@@ -182,16 +211,18 @@ static int walk(pt_file *f, const value *dict, const char *top, int depth, jepa_
         } else if (v->kind == V_DICT && optimizer_name(k, k->pair[i].key)) {
             f->optimizer |= v->pairs.head && optimizer_name(k, k->pair[i].key) <= N_OPTIMIZERS;
         } else if (v->kind == V_DICT) {
-            if (depth == MAX_DEPTH || key->text.size > PT_MAX_NAME || strlen(top) > PT_MAX_NAME || memchr(k->p + key->text.at, 0, key->text.size))
-                return err_set_at(err, JEPA_E_MODEL, f->path, pickle_offset(k, key->at), "%s: dicts nested more than %d deep, or with names that are none", f->path,
-                                  MAX_DEPTH);
+            if (depth == MAX_DEPTH || key->text.size > PT_MAX_NAME || strlen(top) > PT_MAX_NAME ||
+                memchr(k->p + key->text.at, 0, key->text.size))
+                return err_set_at(err, JEPA_E_MODEL, f->path, pickle_offset(k, key->at),
+                                  "%s: dicts nested more than %d deep, or with names that are none", f->path, MAX_DEPTH);
             const char *inner = keep_text(f, top, strlen(top), (const char *)k->p + key->text.at, key->text.size);
             rc = inner ? walk(f, v, inner, depth + 1, err) : over(f, err);
         } else if (state_dict && v->kind == V_OBJECT) {
             char class[300];
-            rc = err_set_at(err, JEPA_E_MODEL, f->path, pickle_offset(k, v->at), "%s: %s: %.*s: is made by %s (byte %u of %s), which is no tensor that is read", f->path, top,
-                            (int)(key->text.size > 120 ? 120 : key->text.size), (const char *)k->p + key->text.at, pt_class_name(v->class, class, sizeof class), v->at,
-                            k->what);
+            rc = err_set_at(err, JEPA_E_MODEL, f->path, pickle_offset(k, v->at),
+                            "%s: %s: %.*s: is made by %s (byte %u of %s), which is no tensor that is read", f->path, top,
+                            (int)(key->text.size > 120 ? 120 : key->text.size), (const char *)k->p + key->text.at,
+                            pt_class_name(v->class, class, sizeof class), v->at, k->what);
         }
     }
     return rc;
@@ -235,12 +266,13 @@ static int read_zip(pt_file *f, jepa_err *err) {
     const zip_entry *pkl = NULL;
     for (size_t i = 0; i < f->z.n; i++) {
         const zip_entry *e = &f->z.entry[i];
-        if (e->name_size >= 8 && !memcmp(e->name + e->name_size - 8, "data.pkl", 8) && (e->name_size == 8 || e->name[e->name_size - 9] == '/') &&
-            (!pkl || e->name_size < pkl->name_size))
+        if (e->name_size >= 8 && !memcmp(e->name + e->name_size - 8, "data.pkl", 8) &&
+            (e->name_size == 8 || e->name[e->name_size - 9] == '/') && (!pkl || e->name_size < pkl->name_size))
             pkl = e;
     }
     if (!pkl || pkl->name_size - 8 >= sizeof f->prefix)
-        return err_set_at(err, JEPA_E_MODEL, f->path, -1, "%s: is a zip archive without a data.pkl, so not one that torch.save wrote", f->path);
+        return err_set_at(err, JEPA_E_MODEL, f->path, -1, "%s: is a zip archive without a data.pkl, so not one that torch.save wrote",
+                          f->path);
     memcpy(f->prefix, pkl->name, pkl->name_size - 8);
     char name[300];
     int n = snprintf(name, sizeof name, "%sbyteorder", f->prefix);
@@ -249,7 +281,8 @@ static int read_zip(pt_file *f, jepa_err *err) {
     if (order) {
         if ((rc = zip_data(&f->z, order, &data, err))) return rc;
         if (order->size != 6 || memcmp(data, "little", 6))
-            return err_set_at(err, JEPA_E_MODEL, f->path, data - f->map, "%s: its values are big-endian (entry %s), which is not read", f->path, name);
+            return err_set_at(err, JEPA_E_MODEL, f->path, data - f->map, "%s: its values are big-endian (entry %s), which is not read",
+                              f->path, name);
     }
     if (!pkl->method)
         rc = zip_data(&f->z, pkl, &data, err);
@@ -258,7 +291,12 @@ static int read_zip(pt_file *f, jepa_err *err) {
         data = f->unpacked;
     }
     if (rc) return rc;
-    f->k = (pickle){.p = data, .size = (size_t)pkl->size, .path = f->path, .what = "data.pkl", .base = f->unpacked ? -1 : data - f->map, .mem = &f->mem};
+    f->k = (pickle){.p = data,
+                    .size = (size_t)pkl->size,
+                    .path = f->path,
+                    .what = "data.pkl",
+                    .base = f->unpacked ? -1 : data - f->map,
+                    .mem = &f->mem};
     return pickle_read(&f->k, err);
 }
 
@@ -294,8 +332,10 @@ int pt_open(pt_file **out, const char *path, jepa_err *err) {
     else if (f->map[0] == 0x80 && f->map[1] >= 2 && f->map[1] <= 5)
         rc = legacy_read(f, err);
     else if (is_tar(f))
-        rc = err_set_at(err, JEPA_E_MODEL, path, 0,
-                        "%s: is a tar archive: the form of PyTorch 0.1, which is not read (or a data set); load and save it again with a newer PyTorch", path);
+        rc = err_set_at(
+            err, JEPA_E_MODEL, path, 0,
+            "%s: is a tar archive: the form of PyTorch 0.1, which is not read (or a data set); load and save it again with a newer PyTorch",
+            path);
     else
         rc = err_set_at(err, JEPA_E_MODEL, path, 0, "%s: is neither a zip archive nor a pickle, so no PyTorch file", path);
     if (!rc) rc = find_tensors(f, err);

@@ -42,11 +42,33 @@ int zip_unpack(const zip *z, const zip_entry *e, unsigned char **data, pt_mem *m
 
 /* ---- pickle (pt_pickle.c) ---- */
 typedef enum {
-    V_NONE, V_BOOL, V_INT, V_FLOAT, V_TEXT, V_BYTES, V_TUPLE, V_LIST, V_DICT, V_CLASS, V_STORAGE, V_TENSOR, V_NUMBER /* numpy's */, V_OBJECT
+    V_NONE,
+    V_BOOL,
+    V_INT,
+    V_FLOAT,
+    V_TEXT,
+    V_BYTES,
+    V_TUPLE,
+    V_LIST,
+    V_DICT,
+    V_CLASS,
+    V_STORAGE,
+    V_TENSOR,
+    V_NUMBER /* numpy's */,
+    V_OBJECT
 } pt_kind;
-typedef enum { /* what a class name means here; everything else is refused when it is met */
-    C_PASS, /* parsed past: a value made by it is a V_OBJECT */
-    C_DICT, C_TENSOR1, C_TENSOR2, C_TENSOR3, C_PARAMETER, C_FROM_TYPE, C_STORAGE, C_SAME /* its one argument */, C_DTYPE, C_NUMBER
+typedef enum {         /* what a class name means here; everything else is refused when it is met */
+               C_PASS, /* parsed past: a value made by it is a V_OBJECT */
+               C_DICT,
+               C_TENSOR1,
+               C_TENSOR2,
+               C_TENSOR3,
+               C_PARAMETER,
+               C_FROM_TYPE,
+               C_STORAGE,
+               C_SAME /* its one argument */,
+               C_DTYPE,
+               C_NUMBER
 } pt_role;
 typedef struct value {
     uint8_t kind, role; /* role: of a V_CLASS; of a V_TENSOR which rebuild made it */
@@ -54,11 +76,17 @@ typedef struct value {
     uint8_t class;      /* V_CLASS, and what a class made: which of the list (pt_class_name); 0: none */
     uint32_t at;        /* where in the pickle it begins */
     union {
-        int64_t number;                       /* V_BOOL, V_INT */
-        struct { uint32_t at, size; } text;   /* V_TEXT, V_BYTES */
-        struct { uint32_t first, n; } items;  /* V_TUPLE: into item[] */
-        struct { uint32_t head, tail; } pairs; /* V_DICT, V_LIST (where lists are kept): into pair[], 0: none */
-        uint32_t args;                        /* V_STORAGE, V_TENSOR: the tuple it was made of */
+        int64_t number; /* V_BOOL, V_INT */
+        struct {
+            uint32_t at, size;
+        } text; /* V_TEXT, V_BYTES */
+        struct {
+            uint32_t first, n;
+        } items; /* V_TUPLE: into item[] */
+        struct {
+            uint32_t head, tail;
+        } pairs;       /* V_DICT, V_LIST (where lists are kept): into pair[], 0: none */
+        uint32_t args; /* V_STORAGE, V_TENSOR: the tuple it was made of */
     };
 } value;
 typedef struct pair { /* of a dict, or an element of a list (key unused) */
@@ -90,12 +118,13 @@ int pickle_read(pickle *k, jepa_err *err); /* p, size, path, what, base, mem are
 void pickle_close(pickle *k);
 int pickle_text_is(const pickle *k, uint32_t v, const char *text);
 uint32_t pickle_get(const pickle *k, const value *dict, const char *key); /* 0: not there (value 0 is never a result) */
-int pt_class(const unsigned char *module, size_t module_size, const unsigned char *name, size_t name_size, value *out); /* JEPA_E_MODEL: none we know */
+int pt_class(const unsigned char *module, size_t module_size, const unsigned char *name, size_t name_size,
+             value *out);                                     /* JEPA_E_MODEL: none we know */
 const char *pt_class_name(int class, char *out, size_t size); /* "module.name", for a message */
 int64_t pickle_offset(const pickle *k, size_t at);
 
 /* ---- an open archive ---- */
-typedef struct pt_storage { /* of the old form, whose storages stand one behind the other */
+typedef struct pt_storage {           /* of the old form, whose storages stand one behind the other */
     const unsigned char *key, *bytes; /* bytes NULL: not met yet */
     uint32_t key_size;
     dtype type;

@@ -22,7 +22,7 @@ void storage_read(const pickle *k, const value *s, storage_claim *out) {
     const value *class = &k->v[item[1]], *key = &k->v[item[2]], *numel = &k->v[item[4]];
     if (class->kind != V_CLASS || class->role != C_STORAGE || key->kind != V_TEXT || numel->kind != V_INT || numel->number < 0) return;
     out->key = k->p + key->text.at, out->key_size = key->text.size;
-    out->class = class, out->type = (dtype)class->type;
+    out->class = class, out->type = (dtype) class->type;
     out->numel = out->view_size = numel->number;
     if (args->items.n == 6 && k->v[item[5]].kind == V_TUPLE) { /* (key of the view, offset, size): a part of the root storage */
         const value *view = &k->v[item[5]];
@@ -71,7 +71,8 @@ static int collect(pt_file *f, jepa_err *err) {
             return refuse(f, (size_t)f->k.base, err, "it names more storages than a file of this size may");
         f->storage[f->storages++] = (pt_storage){c.key, NULL, c.key_size, c.type, c.numel};
     }
-    if (!f->storages && pt_grow(&f->mem, &f->storage, &f->storage_cap, 1, sizeof *f->storage)) return refuse(f, 0, err, "there is no memory for it");
+    if (!f->storages && pt_grow(&f->mem, &f->storage, &f->storage_cap, 1, sizeof *f->storage))
+        return refuse(f, 0, err, "there is no memory for it");
     qsort(f->storage, f->storages, sizeof *f->storage, by_key);
     size_t n = 0;
     for (size_t i = 0; i < f->storages; i++) {
@@ -100,18 +101,21 @@ static int locate(pt_file *f, const pickle *keys, size_t at, jepa_err *err) {
         size_t one = s ? dtype_size(s->type) : 0, bytes;
         if (!one || s->bytes) {
             snprintf(why, sizeof why, "storage \"%.*s\" %s", shown, (const char *)key,
-                     s && s->bytes ? "is listed twice" : s ? "has values of a type that is not read" : "is listed and used by nothing, so its length is not known");
+                     s && s->bytes ? "is listed twice"
+                     : s           ? "has values of a type that is not read"
+                                   : "is listed and used by nothing, so its length is not known");
             return refuse(f, (size_t)keys->base, err, why);
         }
         uint64_t numel = 0;
         for (int b = 7; b >= 0 && f->size - at >= 8; b--) numel = numel << 8 | f->map[at + (size_t)b];
         if (f->size - at < 8 || numel > INT64_MAX || size_mul((size_t)numel, one, &bytes) || bytes > f->size - at - 8) {
-            snprintf(why, sizeof why, "storage \"%.*s\" lies behind the end of the file, or is said to be longer than it", shown, (const char *)key);
+            snprintf(why, sizeof why, "storage \"%.*s\" lies behind the end of the file, or is said to be longer than it", shown,
+                     (const char *)key);
             return refuse(f, at, err, why);
         }
         if ((int64_t)numel != s->numel) {
-            snprintf(why, sizeof why, "storage \"%.*s\" has %llu values, its tensors say %lld", shown, (const char *)key, (unsigned long long)numel,
-                     (long long)s->numel);
+            snprintf(why, sizeof why, "storage \"%.*s\" has %llu values, its tensors say %lld", shown, (const char *)key,
+                     (unsigned long long)numel, (long long)s->numel);
             return refuse(f, at, err, why);
         }
         s->bytes = f->map + at + 8;
@@ -121,7 +125,13 @@ static int locate(pt_file *f, const pickle *keys, size_t at, jepa_err *err) {
 }
 
 static int one(pt_file *f, pickle *k, const char *what, size_t *at, jepa_err *err) {
-    *k = (pickle){.p = f->map + *at, .size = f->size - *at, .path = f->path, .what = what, .base = (int64_t)*at, .mem = &f->mem, .keep_lists = k->keep_lists};
+    *k = (pickle){.p = f->map + *at,
+                  .size = f->size - *at,
+                  .path = f->path,
+                  .what = what,
+                  .base = (int64_t)*at,
+                  .mem = &f->mem,
+                  .keep_lists = k->keep_lists};
     int rc = pickle_read(k, err);
     *at += k->at;
     return rc;
@@ -141,7 +151,8 @@ int legacy_read(pt_file *f, jepa_err *err) {
     if (!rc) rc = one(f, &k, "its system description", &at, err);
     if (!rc) {
         uint32_t little = pickle_get(&k, &k.v[k.root], "little_endian");
-        if (!little || k.v[little].kind != V_BOOL || !k.v[little].number) rc = refuse(f, 0, err, "its values are big-endian, which is not read");
+        if (!little || k.v[little].kind != V_BOOL || !k.v[little].number)
+            rc = refuse(f, 0, err, "its values are big-endian, which is not read");
     }
     pickle_close(&k);
     if (!rc) rc = one(f, &f->k, "its pickle", &at, err);

@@ -8,30 +8,6 @@
 #include <stdio.h>
 #include <string.h>
 
-int pt_grow(pt_mem *m, void *array, size_t *cap, size_t want, size_t item) {
-    if (want <= *cap) return 0;
-    size_t n = want < 16 ? 16 : want, bytes, old = *cap * item;
-    if (n < *cap + *cap / 2) n = *cap + *cap / 2;
-    void **a = array;
-    if (size_mul(n, item, &bytes) || bytes > m->limit || m->used > m->limit - bytes) return JEPA_E_MEMORY;
-    void *p = mem_alloc(n, item);
-    if (!p) return JEPA_E_MEMORY;
-    if (old) memcpy(p, *a, old);
-    mem_free(*a);
-    *a = p;
-    *cap = n;
-    m->used += bytes - old;
-    return 0;
-}
-
-void pt_give_back(pt_mem *m, void *array, size_t *cap, size_t item) {
-    void **a = array;
-    mem_free(*a);
-    *a = NULL;
-    m->used -= *cap * item;
-    *cap = 0;
-}
-
 int64_t pickle_offset(const pickle *k, size_t at) { return k->base < 0 ? -1 : k->base + (int64_t)at; }
 
 static int refuse(const pickle *k, size_t at, jepa_err *err, const char *why) {
@@ -118,7 +94,8 @@ static int put_into(pickle *k, size_t n, int kind, size_t at, jepa_err *err) {
     const uint32_t *from = k->stack + k->depth - n;
     int is = k->v[to].kind;
     if (is != kind && is != V_OBJECT)
-        return refuse(k, at, err, kind == V_DICT ? "items are put into something that is no dict" : "items are put into something that is no list");
+        return refuse(k, at, err,
+                      kind == V_DICT ? "items are put into something that is no dict" : "items are put into something that is no list");
     if (kind == V_DICT && n % 2) return refuse(k, at, err, "a key has no value");
     k->depth -= n;
     if (is == V_OBJECT || (kind == V_LIST && !k->keep_lists)) return 0;
@@ -151,8 +128,9 @@ static int class_named(pickle *k, const unsigned char *module, size_t m, const u
     if (m > PT_MAX_NAME || n > PT_MAX_NAME) return refuse(k, at, err, "a class name of more than 512 bytes");
     if (pt_class(module, m, name, n, &found)) {
         int script = m >= 9 && !memcmp(module, "__torch__", 9);
-        snprintf(why, sizeof why, script ? "%.*s.%.*s: a TorchScript program, not a checkpoint; save its state_dict() instead"
-                                         : "%.*s.%.*s is not among the classes that a checkpoint may name; nothing was run",
+        snprintf(why, sizeof why,
+                 script ? "%.*s.%.*s: a TorchScript program, not a checkpoint; save its state_dict() instead"
+                        : "%.*s.%.*s is not among the classes that a checkpoint may name; nothing was run",
                  (int)(m > 120 ? 120 : m), (const char *)module, (int)(n > 120 ? 120 : n), (const char *)name);
         return refuse(k, at, err, why);
     }
@@ -196,10 +174,10 @@ static int reduce(pickle *k, size_t at, jepa_err *err) {
         arg = k->item + a.items.first;
     }
     if ((c.role == C_PARAMETER || c.role == C_SAME) && a.items.n >= 1) return push(k, arg[0], err);
-    int kind = c.role == C_DICT && !a.items.n                                                ? V_DICT
-               : c.role == C_TENSOR1 || c.role == C_TENSOR2 || c.role == C_TENSOR3           ? V_TENSOR
-               : c.role == C_NUMBER                                                          ? V_NUMBER
-                                                                                             : V_OBJECT;
+    int kind = c.role == C_DICT && !a.items.n                                      ? V_DICT
+               : c.role == C_TENSOR1 || c.role == C_TENSOR2 || c.role == C_TENSOR3 ? V_TENSOR
+               : c.role == C_NUMBER                                                ? V_NUMBER
+                                                                                   : V_OBJECT;
     value *v = push_new(k, kind, at, err);
     if (!v) return JEPA_E_MODEL;
     v->role = c.role, v->class = c.class;
@@ -293,13 +271,29 @@ static int unknown(const pickle *k, int op, size_t at, jepa_err *err) {
     static const struct {
         char op;
         const char *name;
-    } NAMED[] = {{'i', "INST"}, {'o', "OBJ"}, {'P', "PERSID"}, {'\x82', "EXT1"}, {'\x83', "EXT2"}, {'\x84', "EXT4"}, {'\x97', "NEXT_BUFFER"}, {'\x98', "READONLY_BUFFER"},
-                 {'I', "INT"}, {'L', "LONG"}, {'S', "STRING"}, {'V', "UNICODE"}, {'F', "FLOAT"}, {'g', "GET"}, {'p', "PUT"}, {'d', "DICT"}, {'l', "LIST"}};
+    } NAMED[] = {{'i', "INST"},
+                 {'o', "OBJ"},
+                 {'P', "PERSID"},
+                 {'\x82', "EXT1"},
+                 {'\x83', "EXT2"},
+                 {'\x84', "EXT4"},
+                 {'\x97', "NEXT_BUFFER"},
+                 {'\x98', "READONLY_BUFFER"},
+                 {'I', "INT"},
+                 {'L', "LONG"},
+                 {'S', "STRING"},
+                 {'V', "UNICODE"},
+                 {'F', "FLOAT"},
+                 {'g', "GET"},
+                 {'p', "PUT"},
+                 {'d', "DICT"},
+                 {'l', "LIST"}};
     char why[120];
     const char *name = NULL;
     for (size_t i = 0; i < sizeof NAMED / sizeof *NAMED; i++)
         if (NAMED[i].op == (char)op) name = NAMED[i].name;
-    snprintf(why, sizeof why, name ? "opcode 0x%02x (%s) is not one that torch.save writes" : "0x%02x is no opcode that torch.save writes", op, name);
+    snprintf(why, sizeof why, name ? "opcode 0x%02x (%s) is not one that torch.save writes" : "0x%02x is no opcode that torch.save writes",
+             op, name);
     return refuse(k, at, err, why);
 }
 
@@ -332,53 +326,107 @@ static int step(pickle *k, int op, size_t at, jepa_err *err) {
         rc = to_mark(k, &n, at, err);
         k->depth -= rc ? 0 : n;
         return rc;
-    case '2': rc = need(k, 1, at, err); return rc ? rc : push(k, k->stack[k->depth - 1], err);
-    case 'N': return push_number(k, V_NONE, 0, at, err);
-    case 0x88: return push_number(k, V_BOOL, 1, at, err);
-    case 0x89: return push_number(k, V_BOOL, 0, at, err);
-    case 'K': return number(k, 1, V_INT, at, err);
-    case 'M': return number(k, 2, V_INT, at, err);
-    case 'J': return number(k, 4, V_INT, at, err);
-    case 'G': return number(k, 8, V_FLOAT, at, err);
-    case 0x8a: return big_number(k, 1, at, err);
-    case 0x8b: return big_number(k, 4, at, err);
-    case 'X': return text(k, 4, V_TEXT, at, err);
-    case 0x8c: return text(k, 1, V_TEXT, at, err);
-    case 0x8d: return text(k, 8, V_TEXT, at, err);
-    case 'T': return text(k, 4, V_TEXT, at, err); /* Python 2's strings */
-    case 'U': return text(k, 1, V_TEXT, at, err);
-    case 'B': return text(k, 4, V_BYTES, at, err);
-    case 'C': return text(k, 1, V_BYTES, at, err);
-    case 0x8e: return text(k, 8, V_BYTES, at, err);
-    case 0x96: return text(k, 8, V_BYTES, at, err); /* BYTEARRAY8 */
-    case ')': return tuple(k, 0, at, err);
+    case '2':
+        rc = need(k, 1, at, err);
+        return rc ? rc : push(k, k->stack[k->depth - 1], err);
+    case 'N':
+        return push_number(k, V_NONE, 0, at, err);
+    case 0x88:
+        return push_number(k, V_BOOL, 1, at, err);
+    case 0x89:
+        return push_number(k, V_BOOL, 0, at, err);
+    case 'K':
+        return number(k, 1, V_INT, at, err);
+    case 'M':
+        return number(k, 2, V_INT, at, err);
+    case 'J':
+        return number(k, 4, V_INT, at, err);
+    case 'G':
+        return number(k, 8, V_FLOAT, at, err);
+    case 0x8a:
+        return big_number(k, 1, at, err);
+    case 0x8b:
+        return big_number(k, 4, at, err);
+    case 'X':
+        return text(k, 4, V_TEXT, at, err);
+    case 0x8c:
+        return text(k, 1, V_TEXT, at, err);
+    case 0x8d:
+        return text(k, 8, V_TEXT, at, err);
+    case 'T':
+        return text(k, 4, V_TEXT, at, err); /* Python 2's strings */
+    case 'U':
+        return text(k, 1, V_TEXT, at, err);
+    case 'B':
+        return text(k, 4, V_BYTES, at, err);
+    case 'C':
+        return text(k, 1, V_BYTES, at, err);
+    case 0x8e:
+        return text(k, 8, V_BYTES, at, err);
+    case 0x96:
+        return text(k, 8, V_BYTES, at, err); /* BYTEARRAY8 */
+    case ')':
+        return tuple(k, 0, at, err);
     case 0x85:
     case 0x86:
-    case 0x87: n = (size_t)op - 0x84; rc = need(k, n, at, err); return rc ? rc : tuple(k, n, at, err);
-    case 't': rc = to_mark(k, &n, at, err); return rc ? rc : tuple(k, n, at, err);
-    case '}': return push_new(k, V_DICT, at, err) ? 0 : JEPA_E_MODEL;
-    case ']': return push_new(k, V_LIST, at, err) ? 0 : JEPA_E_MODEL;
-    case 0x8f: return push_new(k, V_OBJECT, at, err) ? 0 : JEPA_E_MODEL; /* EMPTY_SET */
-    case 0x91:                                                           /* FROZENSET */
+    case 0x87:
+        n = (size_t)op - 0x84;
+        rc = need(k, n, at, err);
+        return rc ? rc : tuple(k, n, at, err);
+    case 't':
+        rc = to_mark(k, &n, at, err);
+        return rc ? rc : tuple(k, n, at, err);
+    case '}':
+        return push_new(k, V_DICT, at, err) ? 0 : JEPA_E_MODEL;
+    case ']':
+        return push_new(k, V_LIST, at, err) ? 0 : JEPA_E_MODEL;
+    case 0x8f:
+        return push_new(k, V_OBJECT, at, err) ? 0 : JEPA_E_MODEL; /* EMPTY_SET */
+    case 0x91:                                                    /* FROZENSET */
         if ((rc = to_mark(k, &n, at, err))) return rc;
         k->depth -= n;
         return push_new(k, V_OBJECT, at, err) ? 0 : JEPA_E_MODEL;
-    case 's': rc = need(k, 3, at, err); return rc ? rc : put_into(k, 2, V_DICT, at, err);
-    case 'a': rc = need(k, 2, at, err); return rc ? rc : put_into(k, 1, V_LIST, at, err);
-    case 'u': rc = to_mark(k, &n, at, err); return rc ? rc : put_into(k, n, V_DICT, at, err);
-    case 'e': rc = to_mark(k, &n, at, err); return rc ? rc : put_into(k, n, V_LIST, at, err);
-    case 0x90: rc = to_mark(k, &n, at, err); return rc ? rc : put_into(k, n, V_OBJECT, at, err);
-    case 'q': rc = argument(k, 1, &a, at, err); return rc ? rc : memo_put(k, a, at, err);
-    case 'r': rc = argument(k, 4, &a, at, err); return rc ? rc : memo_put(k, a, at, err);
-    case 0x94: return memo_put(k, (uint32_t)k->memos, at, err);
-    case 'h': rc = argument(k, 1, &a, at, err); return rc ? rc : memo_get(k, a, at, err);
-    case 'j': rc = argument(k, 4, &a, at, err); return rc ? rc : memo_get(k, a, at, err);
-    case 'c': return global(k, at, err);
-    case 0x93: return stack_global(k, at, err);
-    case 'R': return reduce(k, at, err);
-    case 0x81: return new_object(k, 2, at, err);
-    case 0x92: return new_object(k, 3, at, err);
-    case 'Q': return persistent(k, at, err);
+    case 's':
+        rc = need(k, 3, at, err);
+        return rc ? rc : put_into(k, 2, V_DICT, at, err);
+    case 'a':
+        rc = need(k, 2, at, err);
+        return rc ? rc : put_into(k, 1, V_LIST, at, err);
+    case 'u':
+        rc = to_mark(k, &n, at, err);
+        return rc ? rc : put_into(k, n, V_DICT, at, err);
+    case 'e':
+        rc = to_mark(k, &n, at, err);
+        return rc ? rc : put_into(k, n, V_LIST, at, err);
+    case 0x90:
+        rc = to_mark(k, &n, at, err);
+        return rc ? rc : put_into(k, n, V_OBJECT, at, err);
+    case 'q':
+        rc = argument(k, 1, &a, at, err);
+        return rc ? rc : memo_put(k, a, at, err);
+    case 'r':
+        rc = argument(k, 4, &a, at, err);
+        return rc ? rc : memo_put(k, a, at, err);
+    case 0x94:
+        return memo_put(k, (uint32_t)k->memos, at, err);
+    case 'h':
+        rc = argument(k, 1, &a, at, err);
+        return rc ? rc : memo_get(k, a, at, err);
+    case 'j':
+        rc = argument(k, 4, &a, at, err);
+        return rc ? rc : memo_get(k, a, at, err);
+    case 'c':
+        return global(k, at, err);
+    case 0x93:
+        return stack_global(k, at, err);
+    case 'R':
+        return reduce(k, at, err);
+    case 0x81:
+        return new_object(k, 2, at, err);
+    case 0x92:
+        return new_object(k, 3, at, err);
+    case 'Q':
+        return persistent(k, at, err);
     case 'b': /* BUILD: attributes of an object, or the _metadata of a state dict: not wanted */
         if ((rc = need(k, 2, at, err))) return rc;
         v = &k->v[k->stack[k->depth - 2]];
@@ -386,7 +434,8 @@ static int step(pickle *k, int op, size_t at, jepa_err *err) {
             return refuse(k, at, err, "attributes are given to something that can have none");
         k->depth--;
         return 0;
-    default: return unknown(k, op, at, err);
+    default:
+        return unknown(k, op, at, err);
     }
 }
 
@@ -394,7 +443,8 @@ int pickle_read(pickle *k, jepa_err *err) {
     uint32_t none;
     k->at = k->n = k->depth = k->memos = k->items = k->pairs = 0;
     k->marks = 0;
-    if (!new_value(k, V_NONE, 0, &none) || pt_grow(k->mem, &k->item, &k->item_cap, 1, sizeof *k->item)) return no_room(k, err); /* tuples without items point there */
+    if (!new_value(k, V_NONE, 0, &none) || pt_grow(k->mem, &k->item, &k->item_cap, 1, sizeof *k->item))
+        return no_room(k, err); /* tuples without items point there */
     int cut = k->size > PT_MAX_PICKLE;
     if (cut) k->size = PT_MAX_PICKLE;
     while (k->at < k->size) {

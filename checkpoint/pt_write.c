@@ -1,8 +1,8 @@
 /* pt_write.c: models out as a PyTorch archive with Meta's names: what torch.load(weights_only=True) opens.
  *
- * A zip whose entries are stored, each beginning at a multiple of 64 bytes: data.pkl, byteorder, one data/N for each parameter, version. The
- * pickle (protocol 2) is a dict of an OrderedDict for each module. Values go out from where they lie; an entry's checksum is known when its
- * last byte is written and is then put into its header. Offsets and sizes above 4 GB take the 64-bit fields. Two parts of the same
+ * A zip whose entries are stored, each beginning at a multiple of 64 bytes: data.pkl, byteorder, one data/N for each parameter, version.
+ * The pickle (protocol 2) is a dict of an OrderedDict for each module. Values go out from where they lie; an entry's checksum is known when
+ * its last byte is written and is then put into its header. Offsets and sizes above 4 GB take the 64-bit fields. Two parts of the same
  * parameters share their entries. */
 #include "checkpoint/internal.h"
 
@@ -84,7 +84,8 @@ static void pickle_tensor(bytes *b, const param *a, int entry, dtype store) {
     put_text(b, "t(");
     for (int i = a->rank - 1; i >= 0; i--) stride[i] = step, step *= a->dim[i];
     for (int i = 0; i < a->rank; i++) pickle_int(b, stride[i]);
-    put_text(b, "t\x89" "ccollections\nOrderedDict\n)RtR");
+    put_text(b, "t\x89"
+                "ccollections\nOrderedDict\n)RtR");
 }
 
 /* ---- the zip ---- */
@@ -106,8 +107,8 @@ static int begin(archive *z, const char *name, uint64_t size, uint64_t *header, 
     *header = z->at;
     put_text(&h, "PK\3\4");
     put_number(&h, big ? 45 : 20, 2);
-    put_number(&h, 1 << 11, 2); /* names are UTF-8 */
-    put_number(&h, 0, 2);       /* stored */
+    put_number(&h, 1 << 11, 2);                    /* names are UTF-8 */
+    put_number(&h, 0, 2);                          /* stored */
     put_number(&h, 0, 2), put_number(&h, 0x21, 2); /* 1 January 1980: the same model is the same file */
     put_number(&h, 0, 4);
     put_number(&h, big ? UINT32_MAX : size, 4), put_number(&h, big ? UINT32_MAX : size, 4);
@@ -117,7 +118,8 @@ static int begin(archive *z, const char *name, uint64_t size, uint64_t *header, 
     put_text(&h, "FB"); /* as PyTorch names its own filling */
     put_number(&h, fill, 2);
     for (size_t i = 0; i < fill; i++) put_text(&h, "Z");
-    int rc = h.failed ? err_set_at(z->err, JEPA_E_MEMORY, z->f.path, -1, "%s: no memory to write it", z->f.path) : out_write(&z->f, h.p, h.size, z->err);
+    int rc = h.failed ? err_set_at(z->err, JEPA_E_MEMORY, z->f.path, -1, "%s: no memory to write it", z->f.path)
+                      : out_write(&z->f, h.p, h.size, z->err);
     z->at += h.size;
     mem_free(h.p);
     return rc;
@@ -214,16 +216,20 @@ static int check(const char *path, const ck_part *part, int n, dtype store, jepa
     for (int i = 0; i < n; i++) {
         int any = 0;
         for (int k = 0; k < part[i].p->n; k++) any |= mine(&part[i], k);
-        if (!any || !part[i].p->value.p) return err_set_at(err, JEPA_E_USE, path, -1, "%s: no parameters named %s* to write", path, part[i].prefix);
-        if (part[i].module == CK_POOLER) return err_set_at(err, JEPA_E_USE, path, -1, "%s: a classification head has no place in a checkpoint of Meta's form", path);
+        if (!any || !part[i].p->value.p)
+            return err_set_at(err, JEPA_E_USE, path, -1, "%s: no parameters named %s* to write", path, part[i].prefix);
+        if (part[i].module == CK_POOLER)
+            return err_set_at(err, JEPA_E_USE, path, -1, "%s: a classification head has no place in a checkpoint of Meta's form", path);
         for (int k = 0; k < i; k++)
-            if (part[k].module == part[i].module) return err_set_at(err, JEPA_E_USE, path, -1, "%s: %s is given twice", path, module_name(part[i].module));
+            if (part[k].module == part[i].module)
+                return err_set_at(err, JEPA_E_USE, path, -1, "%s: %s is given twice", path, module_name(part[i].module));
     }
     return 0;
 }
 
 int ck_write_pt(const char *path, const model_cfg *m, const ck_part *part, int n, dtype store, jepa_err *err) {
-    const char *front = !strcmp(m->family, "ijepa") || !strcmp(m->family, "vjepa2ac") ? "module." : "module.backbone."; /* as the published files */
+    const char *front =
+        !strcmp(m->family, "ijepa") || !strcmp(m->family, "vjepa2ac") ? "module." : "module.backbone."; /* as the published files */
     archive z = {.stem = "archive", .err = err};
     bytes pkl = {0};
     int first[4], entries = 0, rc = check(path, part, n, store, err);

@@ -23,8 +23,8 @@ static int refuse(const zip *z, uint64_t at, jepa_err *err, const char *why) {
 }
 
 static int refuse_entry(const zip *z, const zip_entry *e, jepa_err *err, const char *why) {
-    return err_set_at(err, JEPA_E_MODEL, z->path, (int64_t)e->header, "%s: entry \"%.*s\" %s", z->path, (int)(e->name_size > 150 ? 150 : e->name_size),
-                      (const char *)e->name, why);
+    return err_set_at(err, JEPA_E_MODEL, z->path, (int64_t)e->header, "%s: entry \"%.*s\" %s", z->path,
+                      (int)(e->name_size > 150 ? 150 : e->name_size), (const char *)e->name, why);
 }
 
 static int name_order(const zip_entry *a, const unsigned char *name, size_t size) {
@@ -83,14 +83,16 @@ int zip_read(zip *z, pt_mem *mem, jepa_err *err) {
     }
     if (at > last || bytes > last - at) return refuse(z, end, err, "its directory lies outside the file");
     if (n > bytes / CENTRAL) return refuse(z, at, err, "its directory is too short for the entries that it is said to have");
-    if (pt_grow(mem, &z->entry, &z->cap, (size_t)n + 1, sizeof *z->entry)) return refuse(z, at, err, "it has more entries than a file of this size may");
+    if (pt_grow(mem, &z->entry, &z->cap, (size_t)n + 1, sizeof *z->entry))
+        return refuse(z, at, err, "it has more entries than a file of this size may");
     const unsigned char *p = m + at, *stop = p + bytes;
     for (uint64_t i = 0; i < n; i++) {
         if ((size_t)(stop - p) < CENTRAL || memcmp(p, "PK\1\2", 4)) return refuse(z, (uint64_t)(p - m), err, "its directory is damaged");
         size_t name = get(p + 28, 2), extra = get(p + 30, 2), comment = get(p + 32, 2);
         if ((size_t)(stop - p) - CENTRAL < name + extra + comment) return refuse(z, (uint64_t)(p - m), err, "its directory is damaged");
         zip_entry *e = &z->entry[z->n++];
-        *e = (zip_entry){p + CENTRAL, (uint32_t)name, (uint16_t)get(p + 10, 2), (uint16_t)get(p + 8, 2), get(p + 24, 4), get(p + 20, 4), get(p + 42, 4)};
+        *e = (zip_entry){p + CENTRAL,    (uint32_t)name, (uint16_t)get(p + 10, 2), (uint16_t)get(p + 8, 2), get(p + 24, 4),
+                         get(p + 20, 4), get(p + 42, 4)};
         if (extra64(e, p + CENTRAL + name, extra)) return refuse_entry(z, e, err, "has no 64-bit sizes where it needs them");
         if (e->header > at || at - e->header < LOCAL + (uint64_t)e->name_size || e->packed > at - e->header - LOCAL - e->name_size)
             return refuse_entry(z, e, err, "lies outside the file, or is said to be longer than it");
@@ -99,7 +101,8 @@ int zip_read(zip *z, pt_mem *mem, jepa_err *err) {
     qsort(z->entry, z->n, sizeof *z->entry, by_place);
     for (size_t i = 1; i < z->n; i++) {
         const zip_entry *e = &z->entry[i - 1];
-        if (z->entry[i].header - e->header < LOCAL + (uint64_t)e->name_size + e->packed) return refuse_entry(z, e, err, "overlaps the one behind it");
+        if (z->entry[i].header - e->header < LOCAL + (uint64_t)e->name_size + e->packed)
+            return refuse_entry(z, e, err, "overlaps the one behind it");
     }
     qsort(z->entry, z->n, sizeof *z->entry, by_name);
     for (size_t i = 1; i < z->n; i++)
@@ -127,7 +130,8 @@ static int begin(const zip *z, const zip_entry *e, const unsigned char **data, j
     if (memcmp(p, "PK\3\4", 4)) return refuse_entry(z, e, err, "is not where the directory says");
     if (e->flags & 1) return refuse_entry(z, e, err, "is encrypted");
     uint64_t skip = LOCAL + get(p + 26, 2) + get(p + 28, 2);
-    if (skip > z->size - e->header || e->packed > z->size - e->header - skip) return refuse_entry(z, e, err, "ends behind the end of the file");
+    if (skip > z->size - e->header || e->packed > z->size - e->header - skip)
+        return refuse_entry(z, e, err, "ends behind the end of the file");
     *data = p + skip;
     return 0;
 }
@@ -135,7 +139,8 @@ static int begin(const zip *z, const zip_entry *e, const unsigned char **data, j
 int zip_data(const zip *z, const zip_entry *e, const unsigned char **data, jepa_err *err) {
     char why[160];
     if (e->method) {
-        snprintf(why, sizeof why, "is packed (method %d); torch.save stores, so this archive was made by another program: unpack it and zip it with -0",
+        snprintf(why, sizeof why,
+                 "is packed (method %d); torch.save stores, so this archive was made by another program: unpack it and zip it with -0",
                  e->method);
         return refuse_entry(z, e, err, why);
     }
@@ -154,7 +159,8 @@ int zip_unpack(const zip *z, const zip_entry *e, unsigned char **data, pt_mem *m
     if (!*data) return err_set_at(err, JEPA_E_MEMORY, z->path, -1, "%s: no memory to unpack its pickle", z->path);
     mem->used += (size_t)e->size;
     z_stream s = {.next_in = (unsigned char *)(uintptr_t)from, .avail_in = (uInt)e->packed, .next_out = *data, .avail_out = (uInt)e->size};
-    if (inflateInit2(&s, -MAX_WBITS) != Z_OK) return err_set_at(err, JEPA_E_MEMORY, z->path, -1, "%s: no memory to unpack its pickle", z->path);
+    if (inflateInit2(&s, -MAX_WBITS) != Z_OK)
+        return err_set_at(err, JEPA_E_MEMORY, z->path, -1, "%s: no memory to unpack its pickle", z->path);
     int end = inflate(&s, Z_FINISH);
     size_t got = (size_t)s.total_out;
     inflateEnd(&s);

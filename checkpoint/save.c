@@ -119,7 +119,8 @@ static int add_hf(outlist *o, const ck_part *part, int i, int ijepa, const char 
     const char *meta = a->name + strlen(part->prefix), *rest;
     int number, found = 0;
     if (ijepa && part->module != CK_ENCODER && part->module != CK_TARGET)
-        return err_set_at(err, JEPA_E_MODEL, dir, -1, "%s: a Hugging Face IJepaModel is an encoder; a %s has no place in it", dir, module_name(part->module));
+        return err_set_at(err, JEPA_E_MODEL, dir, -1, "%s: a Hugging Face IJepaModel is an encoder; a %s has no place in it", dir,
+                          module_name(part->module));
     for (const name_row *r = ijepa ? ck_names_ijepa : names_of(part->module); r->meta; r++) {
         if (!name_match(r->meta, meta, &number, &rest)) continue;
         found = 1;
@@ -143,7 +144,9 @@ static int add_hf(outlist *o, const ck_part *part, int i, int ijepa, const char 
         if (name_make(r->hf, number, rest, o->name[o->n - 1], sizeof *o->name))
             return err_set_at(err, JEPA_E_USE, dir, -1, "%s: name of %s too long", dir, a->name);
     }
-    return found ? 0 : err_set_at(err, JEPA_E_MODEL, dir, -1, "%s: %s has no place in a Hugging Face %s folder", dir, meta, ijepa ? "IJepaModel" : "VJEPA2Model");
+    return found ? 0
+                 : err_set_at(err, JEPA_E_MODEL, dir, -1, "%s: %s has no place in a Hugging Face %s folder", dir, meta,
+                              ijepa ? "IJepaModel" : "VJEPA2Model");
 }
 
 static int by_name(const void *a, const void *b) { return strcmp(((const st_out *)a)->name, ((const st_out *)b)->name); }
@@ -201,7 +204,8 @@ int ck_write_hf(const char *dir, const model_cfg *m, const ck_part *part, int n,
     if (!rc) rc = outlist_open(&o, 3 * count_of(part, n) + 1, dir, err);
     for (int i = 0; !rc && i < n; i++)
         for (int k = 0; !rc && k < part[i].p->n; k++)
-            if (!strncmp(part[i].p->item[k].name, part[i].prefix, strlen(part[i].prefix))) rc = add_hf(&o, &part[i], k, ijepa, dir, store, err);
+            if (!strncmp(part[i].p->item[k].name, part[i].prefix, strlen(part[i].prefix)))
+                rc = add_hf(&o, &part[i], k, ijepa, dir, store, err);
     if (!rc) rc = dir_make(dir, err);
     if (!rc && shard_bytes) {
         qsort(o.item, (size_t)o.n, sizeof *o.item, by_name);

@@ -74,8 +74,8 @@ int ck_collect(ck *c, jepa_err *err) {
     for (int i = 1; c->layout == LAYOUT_META && i < c->n; i++)
         if (!by_name(&c->by_name[i - 1], &c->by_name[i], c->tensor)) {
             const ck_tensor *a = &c->tensor[c->by_name[i - 1]], *b = &c->tensor[c->by_name[i]];
-            return err_set_at(err, JEPA_E_MODEL, c->path, -1, "%s: %.60s: %.120s and %.60s: %.120s would be the same parameter", c->path, a->top, a->stored, b->top,
-                              b->stored);
+            return err_set_at(err, JEPA_E_MODEL, c->path, -1, "%s: %.60s: %.120s and %.60s: %.120s would be the same parameter", c->path,
+                              a->top, a->stored, b->top, b->stored);
         }
     return 0;
 }

@@ -14,7 +14,8 @@
 static const char usage[] =
     "  jepa convert run/latest out_hf --to hf\n"
     "  jepa convert run/latest out.pt --to meta --dtype bf16\n\n"
-    "hf: a Hugging Face folder (V-JEPA 2: VJEPA2Model, encoder and predictor; I-JEPA: IJepaModel, the encoder) with its preprocessor's JSON.\n"
+    "hf: a Hugging Face folder (V-JEPA 2: VJEPA2Model, encoder and predictor; I-JEPA: IJepaModel, the encoder) with its preprocessor's "
+    "JSON.\n"
     "meta: a PyTorch archive with the names of the published checkpoints, which torch.load(weights_only=True) opens.\n"
     "OUT must not be there; it appears only when it is whole.\n";
 
@@ -40,7 +41,8 @@ static int gather(source *s, cli *c, const char *path, const jepa_options *with,
     const ck *k = s->m->c;
     int both = ck_has(k, CK_ENCODER) && ck_has(k, CK_TARGET);
     int predictor = ck_has(k, CK_PREDICTOR) && !(hf && !strcmp(s->m->mc.family, "ijepa"));
-    if (predictor && !strcmp(s->m->mc.family, "vjepa2ac")) return err_set(err, JEPA_E_MODEL, "%s: predictors of V-JEPA 2-AC are not converted", path);
+    if (predictor && !strcmp(s->m->mc.family, "vjepa2ac"))
+        return err_set(err, JEPA_E_MODEL, "%s: predictors of V-JEPA 2-AC are not converted", path);
     if (ck_has(k, CK_PREDICTOR) && !predictor) cli_line(c, "an IJepaModel is an encoder: the predictor is not written");
     if (predictor) {
         jepa_close(&s->m);
@@ -72,7 +74,8 @@ static int write_processor(const char *dir, const jepa *m, jepa_err *err) {
     jw_bool(&w, "do_center_crop", !squeeze), jw_bool(&w, "do_normalize", 1), jw_bool(&w, "do_rescale", 1), jw_bool(&w, "do_resize", 1);
     for (int i = 0; i < 2; i++) {
         jw_open(&w, i ? "image_std" : "image_mean", '[');
-        for (int j = 0; j < 3; j++) jw_double(&w, NULL, (double)(int)((i ? k->std[j] : k->mean[j]) * 1e6f + 0.5f) / 1e6); /* 0.485, not the float beside it */
+        for (int j = 0; j < 3; j++)
+            jw_double(&w, NULL, (double)(int)((i ? k->std[j] : k->mean[j]) * 1e6f + 0.5f) / 1e6); /* 0.485, not the float beside it */
         jw_close(&w, ']');
     }
     if (still) jw_string(&w, "image_processor_type", squeeze ? "ViTImageProcessor" : "CLIPImageProcessor");
@@ -87,7 +90,8 @@ static int write_processor(const char *dir, const jepa *m, jepa_err *err) {
     if (!still) jw_string(&w, "video_processor_type", "VJEPA2VideoProcessor");
     jw_close(&w, '}');
     int rc = w.failed ? err_set(err, JEPA_E_MEMORY, "no memory for the processor's JSON") : 0;
-    if (!rc && snprintf(path, sizeof path, "%s/%s", dir, still ? "preprocessor_config.json" : "video_preprocessor_config.json") >= (int)sizeof path)
+    if (!rc && snprintf(path, sizeof path, "%s/%s", dir, still ? "preprocessor_config.json" : "video_preprocessor_config.json") >=
+                   (int)sizeof path)
         rc = err_set(err, JEPA_E_IO, "%.200s…: path too long", dir);
     if (!rc) rc = file_write_atomic(path, w.text, w.size, err);
     jw_free(&w);
@@ -107,7 +111,8 @@ static int write_folder(const char *out, const source *s, dtype store, jepa_err 
     char aside[4096];
     size_t n = strlen(out);
     while (n > 1 && out[n - 1] == '/') n--;
-    if (snprintf(aside, sizeof aside, "%.*s.tmp-%ld", (int)n, out, (long)getpid()) >= (int)sizeof aside) return err_set(err, JEPA_E_IO, "%.200s…: path too long", out);
+    if (snprintf(aside, sizeof aside, "%.*s.tmp-%ld", (int)n, out, (long)getpid()) >= (int)sizeof aside)
+        return err_set(err, JEPA_E_IO, "%.200s…: path too long", out);
     int rc = ck_write_hf(aside, &s->m->mc, s->part, s->n, store, 0, err);
     if (!rc) rc = write_processor(aside, s->m, err);
     if (!rc && rename(aside, out)) rc = err_set(err, JEPA_E_IO, "%s: cannot be renamed into place: %s", out, strerror(errno));
@@ -174,8 +179,8 @@ int cmd_convert(cli *c, int argc, char **argv) {
         printf("%s\n", w.failed ? "{}" : w.text);
         jw_free(&w);
     } else if (!rc) {
-        printf("%s: %s%s, %lld values as %s\n", rest.at[1], hf ? "Hugging Face folder of " : "PyTorch archive of ", s.m->mc.variant[0] ? s.m->mc.variant : s.m->mc.family,
-               (long long)count_values(&s), type);
+        printf("%s: %s%s, %lld values as %s\n", rest.at[1], hf ? "Hugging Face folder of " : "PyTorch archive of ",
+               s.m->mc.variant[0] ? s.m->mc.variant : s.m->mc.family, (long long)count_values(&s), type);
     }
 done:
     jepa_close(&s.m);

@@ -12,7 +12,8 @@
 
 static const char usage[] =
     "  jepa info run/latest vitl.pt clip.mp4 embeddings.h5\n\n"
-    "Models: family, sizes, parameters, what is in the file, and what was chosen where it leaves something open. Videos: size, rate, frames, duration, rotation, codec. HDF5: data sets, attributes.\n";
+    "Models: family, sizes, parameters, what is in the file, and what was chosen where it leaves something open. "
+    "Videos: size, rate, frames, duration, rotation, codec. HDF5: data sets, attributes.\n";
 
 typedef struct tally { int64_t tensors, values, by_type[12]; } tally;
 static int count(void *ctx, const char *name, const tensor *t) {
@@ -112,7 +113,8 @@ static int info_of(const char *path, const ck_hints *hints, json_writer *w, jepa
     struct stat st;
     size_t n = strlen(path);
     if (stat(path, &st)) return err_set(err, JEPA_E_IO, "%s: not found", path);
-    if (S_ISDIR(st.st_mode) || (n > 12 && !strcmp(path + n - 12, ".safetensors")) || (S_ISREG(st.st_mode) && is_pytorch(path))) return info_model(path, hints, w, err);
+    if (S_ISDIR(st.st_mode) || (n > 12 && !strcmp(path + n - 12, ".safetensors")) || (S_ISREG(st.st_mode) && is_pytorch(path)))
+        return info_model(path, hints, w, err);
     int is_h5 = h5_is(path), held = info_items(path, w, err);
     if (is_h5) {
         if (held <= 0) jw_string(w, "kind", "HDF5"); /* no frames: a file of embeddings, say */

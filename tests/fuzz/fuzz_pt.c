@@ -24,7 +24,10 @@ static int start(void) {
         const char *name;
         int rank;
         int64_t dim[5];
-    } P[] = {{"encoder.patch_embed.proj.weight", 5, {4, 1, 1, 1, 1}}, {"encoder.blocks.0.norm1.weight", 1, {4}}, {"encoder.pos_embed", 3, {1, 1, 4}}, {"predictor.predictor_embed.weight", 2, {2, 4}}};
+    } P[] = {{"encoder.patch_embed.proj.weight", 5, {4, 1, 1, 1, 1}},
+             {"encoder.blocks.0.norm1.weight", 1, {4}},
+             {"encoder.pos_embed", 3, {1, 1, 4}},
+             {"predictor.predictor_embed.weight", 2, {2, 4}}};
     snprintf(dir, sizeof dir, "%s/jepa-fuzz-XXXXXX", access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm");
     if (!mkdtemp(dir)) return -1;
     snprintf(whole, sizeof whole, "%s/x.pt", dir);
@@ -48,14 +51,16 @@ static void frame(const uint8_t *data, size_t size) {
     if (!f) abort();
     for (int i = 0; i < 5; i++) {
         at[i] = pos;
-        fwrite("PK\3\4", 1, 4, f), number(f, 20, 2), number(f, 0, 12), number(f, n[i], 4), number(f, n[i], 4), number(f, strlen(names[i]), 2), number(f, 0, 2);
+        fwrite("PK\3\4", 1, 4, f), number(f, 20, 2), number(f, 0, 12), number(f, n[i], 4), number(f, n[i], 4),
+            number(f, strlen(names[i]), 2), number(f, 0, 2);
         fputs(names[i], f);
         if (!i && size) fwrite(data, 1, size, f);
         for (size_t k = 0; i && k < 64; k++) fputc((int)(k * 7 + (size_t)i) & 255, f);
         pos += 30 + strlen(names[i]) + n[i];
     }
     for (int i = 0; i < 5; i++) {
-        fwrite("PK\1\2", 1, 4, f), number(f, 20, 2), number(f, 20, 2), number(f, 0, 12), number(f, n[i], 4), number(f, n[i], 4), number(f, strlen(names[i]), 2);
+        fwrite("PK\1\2", 1, 4, f), number(f, 20, 2), number(f, 20, 2), number(f, 0, 12), number(f, n[i], 4), number(f, n[i], 4),
+            number(f, strlen(names[i]), 2);
         number(f, 0, 12), number(f, at[i], 4);
         fputs(names[i], f);
         central += 46 + strlen(names[i]);
@@ -76,7 +81,7 @@ static void look(const char *path, size_t size) {
         for (int k = 0; k < t->rank; k++) n *= (size_t)t->dim[k];
         claimed += n * dtype_size(t->type);
         if (pt_find(f, t->top, t->name) != t || claimed / 4 > size + (8 << 20)) abort();
-        if (n > 1 << 20) continue; /* allowed, and slow */
+        if (n > 1 << 20) continue;            /* allowed, and slow */
         float *x = malloc(n * sizeof *x + 4); /* every element that a view claims is there */
         if (!x || pt_copy_f32(t, x)) abort();
         free(x);
@@ -88,7 +93,9 @@ static void look(const char *path, size_t size) {
         model_cfg m;
         ck_report r;
         if (ck_open_as(&c, path, &hints[i], &err) == 0) {
-            if (ck_config(c, &m, &err) == 0 && (m.embed_dim < 1 || m.depth > 1024 || m.img_height < 0 || m.img_height > 65536 || !m.family[0])) abort();
+            if (ck_config(c, &m, &err) == 0 &&
+                (m.embed_dim < 1 || m.depth > 1024 || m.img_height < 0 || m.img_height > 65536 || !m.family[0]))
+                abort();
             ck_load(c, &model, "encoder.", CK_TARGET, 0, &r, &err);
             ck_load(c, &model, "encoder.", CK_ENCODER, CK_ALLOW_PARTIAL, &r, &err);
             ck_load(c, &model, "predictor.", CK_PREDICTOR, CK_ALLOW_PARTIAL, &r, &err);

@@ -74,7 +74,8 @@ int verb_load(check *c, jepa_err *err) {
         } else { /* one tensor at the top */
             const st_tensor *s = st_find(st, r.rest);
             l.top = "";
-            rc = s ? one(&l, key, key, &s->t, err) : err_set(err, JEPA_E_MODEL, "%.*s has no tensor \"%s\"", (int)r.file_len, r.file, r.rest);
+            rc = s ? one(&l, key, key, &s->t, err)
+                   : err_set(err, JEPA_E_MODEL, "%.*s has no tensor \"%s\"", (int)r.file_len, r.file, r.rest);
         }
         pt_close(&l.f);
         c->t.roles++;

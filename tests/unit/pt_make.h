@@ -42,11 +42,16 @@ static inline void blob_free(blob *b) {
 static inline void pk_begin(blob *b, int protocol) { put8(b, 0x80), put8(b, protocol); }
 static inline void pk_text(blob *b, const char *s) { put8(b, 'X'), putn(b, strlen(s), 4), puts_(b, s); }
 static inline void pk_int(blob *b, int64_t v) {
-    if (v >= 0 && v < 256) put8(b, 'K'), putn(b, (uint64_t)v, 1);
-    else if (v >= INT32_MIN && v <= INT32_MAX) put8(b, 'J'), putn(b, (uint64_t)v, 4);
-    else put8(b, 0x8a), put8(b, 8), putn(b, (uint64_t)v, 8);
+    if (v >= 0 && v < 256)
+        put8(b, 'K'), putn(b, (uint64_t)v, 1);
+    else if (v >= INT32_MIN && v <= INT32_MAX)
+        put8(b, 'J'), putn(b, (uint64_t)v, 4);
+    else
+        put8(b, 0x8a), put8(b, 8), putn(b, (uint64_t)v, 8);
 }
-static inline void pk_global(blob *b, const char *module, const char *name) { put8(b, 'c'), puts_(b, module), put8(b, '\n'), puts_(b, name), put8(b, '\n'); }
+static inline void pk_global(blob *b, const char *module, const char *name) {
+    put8(b, 'c'), puts_(b, module), put8(b, '\n'), puts_(b, name), put8(b, '\n');
+}
 static inline void pk_odict(blob *b) { pk_global(b, "collections", "OrderedDict"), puts_(b, ")R"); }
 static inline void pk_ints(blob *b, int n, const int64_t *v) {
     put8(b, '(');
@@ -56,11 +61,14 @@ static inline void pk_ints(blob *b, int n, const int64_t *v) {
 static inline void pk_storage(blob *b, const char *class, const char *key, int64_t numel) {
     put8(b, '('), pk_text(b, "storage"), pk_global(b, "torch", class), pk_text(b, key), pk_text(b, "cpu"), pk_int(b, numel), puts_(b, "tQ");
 }
-static inline void pk_view(blob *b, const char *class, const char *key, int64_t numel, int64_t offset, int rank, const int64_t *dim, const int64_t *stride) {
+static inline void pk_view(blob *b, const char *class, const char *key, int64_t numel, int64_t offset, int rank, const int64_t *dim,
+                           const int64_t *stride) {
     pk_global(b, "torch._utils", "_rebuild_tensor_v2"), put8(b, '(');
-    pk_storage(b, class, key, numel), pk_int(b, offset), pk_ints(b, rank, dim), pk_ints(b, rank, stride), put8(b, 0x89), pk_odict(b), puts_(b, "tR");
+    pk_storage(b, class, key, numel), pk_int(b, offset), pk_ints(b, rank, dim), pk_ints(b, rank, stride), put8(b, 0x89), pk_odict(b),
+        puts_(b, "tR");
 }
-static inline void pk_tensor(blob *b, const char *class, const char *key, int rank, const int64_t *dim) { /* contiguous, all of its storage */
+static inline void pk_tensor(blob *b, const char *class, const char *key, int rank,
+                             const int64_t *dim) { /* contiguous, all of its storage */
     int64_t stride[8], n = 1;
     for (int i = rank - 1; i >= 0; i--) stride[i] = n, n *= dim[i];
     pk_view(b, class, key, n, 0, rank, dim, stride);
@@ -83,7 +91,8 @@ static inline void zip_central(zip_make *z, const char *name, int method, uint32
 }
 static inline void zip_local(blob *o, const char *name, int method, uint32_t crc, uint64_t size, uint64_t packed) {
     puts_(o, "PK\3\4"), putn(o, 45, 2), putn(o, 0, 2), putn(o, (uint64_t)method, 2), putn(o, 0, 4), putn(o, crc, 4);
-    putn(o, packed < UINT32_MAX ? packed : UINT32_MAX, 4), putn(o, size < UINT32_MAX ? size : UINT32_MAX, 4), putn(o, strlen(name), 2), putn(o, 0, 2), puts_(o, name);
+    putn(o, packed < UINT32_MAX ? packed : UINT32_MAX, 4), putn(o, size < UINT32_MAX ? size : UINT32_MAX, 4), putn(o, strlen(name), 2),
+        putn(o, 0, 2), puts_(o, name);
 }
 static inline void zip_add(zip_make *z, const char *name, const void *data, size_t size) {
     uint32_t crc = (uint32_t)crc32(0, data, (uInt)size);
@@ -95,7 +104,8 @@ static inline void zip_add(zip_make *z, const char *name, const void *data, size
 static inline void zip_tail(blob *o, int entries, uint64_t size, uint64_t at, int is64) {
     if (is64) {
         uint64_t end = at + size;
-        puts_(o, "PK\6\6"), putn(o, 44, 8), putn(o, 45, 2), putn(o, 45, 2), putn(o, 0, 8), putn(o, (uint64_t)entries, 8), putn(o, (uint64_t)entries, 8), putn(o, size, 8), putn(o, at, 8);
+        puts_(o, "PK\6\6"), putn(o, 44, 8), putn(o, 45, 2), putn(o, 45, 2), putn(o, 0, 8), putn(o, (uint64_t)entries, 8),
+            putn(o, (uint64_t)entries, 8), putn(o, size, 8), putn(o, at, 8);
         puts_(o, "PK\6\7"), putn(o, 0, 4), putn(o, end, 8), putn(o, 1, 4);
     }
     puts_(o, "PK\5\6"), putn(o, 0, 4), putn(o, is64 ? 0xffff : (uint64_t)entries, 2), putn(o, is64 ? 0xffff : (uint64_t)entries, 2);
@@ -139,7 +149,9 @@ static inline void ar_write(archive_make *a, const char *path) {
 }
 
 /* ---- the model of the cases: values told by names, exact in all float types ---- */
-static inline float case_value(const char *name, int64_t i) { return ((float)((crc32(0, (const void *)name, (uInt)strlen(name)) + (uint64_t)i) % 251) - 125.0f) / 128.0f; }
+static inline float case_value(const char *name, int64_t i) {
+    return ((float)((crc32(0, (const void *)name, (uInt)strlen(name)) + (uint64_t)i) % 251) - 125.0f) / 128.0f;
+}
 typedef struct case_tensor {
     char name[64];
     int rank;
@@ -151,7 +163,8 @@ static inline void case_put(case_tensor *t, int *n, int rank, const int64_t *dim
     k->rank = rank, k->count = 1;
     for (int i = 0; i < rank; i++) k->dim[i] = dim[i], k->count *= dim[i];
 }
-#define DIMS(...) (const int64_t[]){__VA_ARGS__}
+#define DIMS(...)                                                                                                                          \
+    (const int64_t[]) { __VA_ARGS__ }
 static inline int case_vit(case_tensor *t, int d, int depth, int p, int tube, int mlp) { /* its tensors, in the order of a file */
     int n = 0;
     case_put(t, &n, 5, DIMS(d, 3, tube, p, p), "patch_embed.proj.weight", 0), case_put(t, &n, 1, DIMS(d), "patch_embed.proj.bias", 0);
@@ -171,12 +184,18 @@ static inline int case_predictor(case_tensor *t, int d, int out, int depth, int 
     case_put(t, &n, 2, DIMS(d, out), "predictor_embed.weight", 0), case_put(t, &n, 1, DIMS(d), "predictor_embed.bias", 0);
     for (int i = 0; i < tokens; i++) case_put(t, &n, 3, DIMS(1, 1, d), "mask_tokens.%d", i);
     for (int i = 0; i < depth; i++) {
-        case_put(t, &n, 1, DIMS(d), "predictor_blocks.%d.norm1.weight", i), case_put(t, &n, 1, DIMS(d), "predictor_blocks.%d.norm1.bias", i);
-        case_put(t, &n, 1, DIMS(d), "predictor_blocks.%d.norm2.weight", i), case_put(t, &n, 1, DIMS(d), "predictor_blocks.%d.norm2.bias", i);
-        case_put(t, &n, 2, DIMS(3 * d, d), "predictor_blocks.%d.attn.qkv.weight", i), case_put(t, &n, 1, DIMS(3 * d), "predictor_blocks.%d.attn.qkv.bias", i);
-        case_put(t, &n, 2, DIMS(d, d), "predictor_blocks.%d.attn.proj.weight", i), case_put(t, &n, 1, DIMS(d), "predictor_blocks.%d.attn.proj.bias", i);
-        case_put(t, &n, 2, DIMS(4 * d, d), "predictor_blocks.%d.mlp.fc1.weight", i), case_put(t, &n, 1, DIMS(4 * d), "predictor_blocks.%d.mlp.fc1.bias", i);
-        case_put(t, &n, 2, DIMS(d, 4 * d), "predictor_blocks.%d.mlp.fc2.weight", i), case_put(t, &n, 1, DIMS(d), "predictor_blocks.%d.mlp.fc2.bias", i);
+        case_put(t, &n, 1, DIMS(d), "predictor_blocks.%d.norm1.weight", i),
+            case_put(t, &n, 1, DIMS(d), "predictor_blocks.%d.norm1.bias", i);
+        case_put(t, &n, 1, DIMS(d), "predictor_blocks.%d.norm2.weight", i),
+            case_put(t, &n, 1, DIMS(d), "predictor_blocks.%d.norm2.bias", i);
+        case_put(t, &n, 2, DIMS(3 * d, d), "predictor_blocks.%d.attn.qkv.weight", i),
+            case_put(t, &n, 1, DIMS(3 * d), "predictor_blocks.%d.attn.qkv.bias", i);
+        case_put(t, &n, 2, DIMS(d, d), "predictor_blocks.%d.attn.proj.weight", i),
+            case_put(t, &n, 1, DIMS(d), "predictor_blocks.%d.attn.proj.bias", i);
+        case_put(t, &n, 2, DIMS(4 * d, d), "predictor_blocks.%d.mlp.fc1.weight", i),
+            case_put(t, &n, 1, DIMS(4 * d), "predictor_blocks.%d.mlp.fc1.bias", i);
+        case_put(t, &n, 2, DIMS(d, 4 * d), "predictor_blocks.%d.mlp.fc2.weight", i),
+            case_put(t, &n, 1, DIMS(d), "predictor_blocks.%d.mlp.fc2.bias", i);
     }
     case_put(t, &n, 1, DIMS(d), "predictor_norm.weight", 0), case_put(t, &n, 1, DIMS(d), "predictor_norm.bias", 0);
     case_put(t, &n, 2, DIMS(out, d), "predictor_proj.weight", 0), case_put(t, &n, 1, DIMS(out), "predictor_proj.bias", 0);

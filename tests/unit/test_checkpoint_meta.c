@@ -88,7 +88,8 @@ static void wont_open(const char *path, const ck_hints *h, int code, const char 
 /* ---- the forms of one model ---- */
 
 enum { PLAIN, PREFIXED, BF16, F16, SHARED, STRIDED, BARE, OLD, NESTED, WRAPPED, FORMS };
-static const char *const form_names[FORMS] = {"plain", "prefixed", "bf16", "f16", "shared", "strided", "bare", "old form", "nested", "wrapped"};
+static const char *const form_names[FORMS] = {"plain",   "prefixed", "bf16",     "f16",    "shared",
+                                              "strided", "bare",     "old form", "nested", "wrapped"};
 
 static void put_values(blob *b, const case_tensor *t, int transposed) {
     for (int64_t i = 0; i < t->count; i++) {
@@ -148,8 +149,10 @@ static void write_form(const char *path, const case_tensor *t, int n, int form) 
             pk_text(b, "encoder"), state_dict(&a, "module.backbone.", t, n, form, 'f');
             pk_text(b, "target_encoder"), state_dict(&a, "module.backbone.", t, n, form, 'f');
             pk_text(b, "predictor"), puts_(b, "}");
-            pk_text(b, "opt"), puts_(b, "}("), pk_text(b, "state"), puts_(b, "}("), pk_int(b, 0), puts_(b, "}("), pk_text(b, "step"), pk_view(b, "FloatStorage", "0", 1, 0, 0, NULL, NULL), puts_(b, "uuu");
-            pk_text(b, "scaler"), puts_(b, "N"), pk_text(b, "loss"), pk_global(b, "numpy._core.multiarray", "scalar"), puts_(b, "(NB"), putn(b, 8, 4), putn(b, 0, 8), puts_(b, "tR");
+            pk_text(b, "opt"), puts_(b, "}("), pk_text(b, "state"), puts_(b, "}("), pk_int(b, 0), puts_(b, "}("), pk_text(b, "step"),
+                pk_view(b, "FloatStorage", "0", 1, 0, 0, NULL, NULL), puts_(b, "uuu");
+            pk_text(b, "scaler"), puts_(b, "N"), pk_text(b, "loss"), pk_global(b, "numpy._core.multiarray", "scalar"), puts_(b, "(NB"),
+                putn(b, 8, 4), putn(b, 0, 8), puts_(b, "tR");
         } else if (form == NESTED) {
             pk_text(b, "model"), puts_(b, "}("), pk_text(b, "encoder"), state_dict(&a, "module.", t, n, form, 'f'), puts_(b, "u");
         } else if (form == WRAPPED) { /* the state dict of one module that holds it all */
@@ -181,7 +184,8 @@ static void the_forms_people_save(void **state) {
         jepa_err e = {0};
         write_form(at("x.pt"), tensors, n, form);
         open_ok(&c, at("x.pt"), NULL, &m);
-        if (m.embed_dim != 48 || m.depth != 2 || m.patch_size != 16 || m.tubelet_size != 2 || m.mlp_ratio != 4 || m.in_chans != 3 || strcmp(m.family, "vjepa2") || !m.use_rope)
+        if (m.embed_dim != 48 || m.depth != 2 || m.patch_size != 16 || m.tubelet_size != 2 || m.mlp_ratio != 4 || m.in_chans != 3 ||
+            strcmp(m.family, "vjepa2") || !m.use_rope)
             fail_msg("%s: sizes", form_names[form]);
         assert_int_equal(m.num_heads, 0); /* nothing tells it */
         assert_non_null(strstr(ck_notes(c), "heads: no tensor tells their number"));
@@ -283,7 +287,9 @@ static void missing_extra_and_misshapen(void **state) {
     int q = case_vit(less, 48, 2, 14, 2, 4);
     write_form(at("x.pt"), less, q, PLAIN);
     assert_int_equal(load(at("x.pt"), tensors, n, "encoder.", CK_TARGET, 0, &r, &e), JEPA_E_MODEL);
-    assert_non_null(strstr(e.text, "1 of another shape, first patch_embed.proj.weight has shape [48, 3, 2, 14, 14] in the file, [48, 3, 2, 16, 16] in the model"));
+    assert_non_null(strstr(
+        e.text,
+        "1 of another shape, first patch_embed.proj.weight has shape [48, 3, 2, 14, 14] in the file, [48, 3, 2, 16, 16] in the model"));
     static const char yaml[] = "data: {patch_size: 16}\nmodel: {model_name: vit_tiny}\n";
     write_all(at("c.yaml"), yaml, sizeof yaml - 1);
     wont_open(at("x.pt"), &(ck_hints){.config = at("c.yaml")}, JEPA_E_MODEL,
@@ -296,11 +302,13 @@ static void predictors_of_another_depth(void **state) {
     ck_report r;
     jepa_err e = {0};
     int n = case_predictor(tensors, 24, 48, 12, 2), k = case_predictor(other, 24, 48, 24, 2);
-    pk_begin(&a.pkl, 2), puts_(&a.pkl, "}("), pk_text(&a.pkl, "predictor"), state_dict(&a, "module.backbone.", tensors, n, PLAIN, 'f'), puts_(&a.pkl, "u.");
+    pk_begin(&a.pkl, 2), puts_(&a.pkl, "}("), pk_text(&a.pkl, "predictor"), state_dict(&a, "module.backbone.", tensors, n, PLAIN, 'f'),
+        puts_(&a.pkl, "u.");
     ar_write(&a, at("x.pt"));
     assert_int_equal(load(at("x.pt"), other, k, "predictor.", CK_PREDICTOR, 0, &r, &e), JEPA_E_MODEL);
     assert_non_null(strstr(e.text, "predictor: 144 tensors missing, first predictor_blocks.12.norm1.weight"));
-    pk_begin(&a.pkl, 2), puts_(&a.pkl, "}("), pk_text(&a.pkl, "predictor"), state_dict(&a, "module.backbone.", other, k, PLAIN, 'f'), puts_(&a.pkl, "u.");
+    pk_begin(&a.pkl, 2), puts_(&a.pkl, "}("), pk_text(&a.pkl, "predictor"), state_dict(&a, "module.backbone.", other, k, PLAIN, 'f'),
+        puts_(&a.pkl, "u.");
     ar_write(&a, at("x.pt"));
     assert_int_equal(load(at("x.pt"), tensors, n, "predictor.", CK_PREDICTOR, 0, &r, &e), JEPA_E_MODEL);
     assert_non_null(strstr(e.text, "predictor: 144 tensors unexpected, first predictor.predictor_blocks.12.norm1.weight"));
@@ -395,7 +403,8 @@ static void i_jepa_and_published_sizes(void **state) {
     archive_make a = {0};
     case_tensor t = {"patch_embed.proj.weight", 4, {48, 3, 14, 14}, 48 * 3 * 14 * 14};
     int n = case_vit(tensors, 48, 1, 14, 2, 4);
-    pk_begin(&a.pkl, 2), puts_(&a.pkl, "}("), pk_text(&a.pkl, "target_encoder"), pk_odict(&a.pkl), puts_(&a.pkl, "("), case_add(&a, "module.", &t, 'f');
+    pk_begin(&a.pkl, 2), puts_(&a.pkl, "}("), pk_text(&a.pkl, "target_encoder"), pk_odict(&a.pkl), puts_(&a.pkl, "("),
+        case_add(&a, "module.", &t, 'f');
     for (int i = 1; i < n; i++) case_add(&a, "module.", &tensors[i], 'f');
     position_table(&a, "module.pos_embed", 48, 1, 5, 7, 0, 1);
     puts_(&a.pkl, "uu.");
@@ -424,18 +433,21 @@ static void i_jepa_and_published_sizes(void **state) {
     assert_int_equal(m.num_frames, 8);
     assert_int_equal(m.img_width, 96);
     ck_close(&c);
-    wont_open(at("vitl.pt"), &(ck_hints){.arch = "vit_large"}, JEPA_E_MODEL, "patch_embed.proj.weight: has shape [192, 3, 2, 16, 16] in the file, [1024, 3, 2, 16, 16] by vit_large");
+    wont_open(at("vitl.pt"), &(ck_hints){.arch = "vit_large"}, JEPA_E_MODEL,
+              "patch_embed.proj.weight: has shape [192, 3, 2, 16, 16] in the file, [1024, 3, 2, 16, 16] by vit_large");
     wont_open(at("vitl.pt"), &(ck_hints){.arch = "vit_enormous"}, JEPA_E_USE, "architecture \"vit_enormous\" is not known");
     wont_open(at("vitl.pt"), &(ck_hints){.family = "mae"}, JEPA_E_USE, "family \"mae\" is not known");
     wont_open(at("vitl.pt"), &(ck_hints){.heads = 5}, JEPA_E_MODEL, "5 heads do not divide its 192 channels");
-    static const char yaml[] = "app: vjepa\ndata: {crop_size: 128, patch_size: 16, tubelet_size: 2, dataset_fpcs: [8, 32]}\nmodel: {model_name: vit_tiny, use_rope: true, pred_depth: 12}\n";
+    static const char yaml[] = "app: vjepa\ndata: {crop_size: 128, patch_size: 16, tubelet_size: 2, dataset_fpcs: [8, 32]}\nmodel: "
+                               "{model_name: vit_tiny, use_rope: true, pred_depth: 12}\n";
     write_all(at("run.yaml"), yaml, sizeof yaml - 1);
     open_ok(&c, at("vitl.pt"), &(ck_hints){.config = at("run.yaml")}, &m);
     assert_int_equal(m.img_width, 128);
     assert_int_equal(m.num_frames, 32);
     assert_int_equal(m.num_heads, 3);
     ck_close(&c);
-    static const char json[] = "{\"model_type\": \"vjepa2\", \"hidden_size\": 192, \"num_hidden_layers\": 12, \"num_attention_heads\": 12, \"crop_size\": 64, \"frames_per_clip\": 4}";
+    static const char json[] = "{\"model_type\": \"vjepa2\", \"hidden_size\": 192, \"num_hidden_layers\": 12, \"num_attention_heads\": 12, "
+                               "\"crop_size\": 64, \"frames_per_clip\": 4}";
     write_all(at("hf.json"), json, sizeof json - 1);
     open_ok(&c, at("vitl.pt"), &(ck_hints){.config = at("hf.json")}, &m);
     assert_int_equal(m.num_heads * 100 + m.img_height, 1264);
@@ -443,6 +455,56 @@ static void i_jepa_and_published_sizes(void **state) {
     write_all(at("bad.yaml"), "data: {crop_size: -3}\n", 22);
     wont_open(at("vitl.pt"), &(ck_hints){.config = at("bad.yaml")}, JEPA_E_MODEL, "line 1: data.crop_size");
     wont_open(at("vitl.pt"), &(ck_hints){.config = at("no.yaml")}, JEPA_E_IO, "no.yaml");
+}
+
+/* The published code's own files: what they were made with stands in their meta.json. */
+static void golden_files_are_told(void **state) {
+    static const struct {
+        const char *file, *family;
+        int size, width, frames, patch, tubelet, dim, depth, pred_dim, pred_depth, out, tokens, norms, levels, pred_levels, context_proj;
+    } k[] = {
+        {"ijepa-meta-tiny/checkpoint.pth.tar", "ijepa", 70, 70, 1, 14, 1, 48, 2, 32, 2, 48, 1, 0, 0, 1, 0},
+        {"vjepa1-meta-tiny/checkpoint-uniform.pth.tar", "vjepa1", 40, 40, 4, 8, 2, 40, 2, 28, 2, 40, 2, 0, 0, 1, 0},
+        {"vjepa1-meta-tiny/checkpoint-nonuniform.pth.tar", "vjepa1", 32, 32, 8, 8, 2, 48, 2, 24, 2, 48, 2, 0, 0, 1, 0},
+        {"vjepa2-meta-tiny/checkpoint.pt", "vjepa2", 256, 256, 16, 8, 2, 48, 2, 32, 2, 48, 3, 0, 0, 1, 0},
+        {"vjepa2-meta-tiny/checkpoint-legacy.pt", "vjepa2", 16, 16, 16, 8, 2, 32, 1, 24, 1, 32, 2, 0, 0, 1, 0},
+        {"vjepa2-meta-tiny/weights.safetensors", "vjepa2", 256, 256, 16, 8, 2, 48, 2, 32, 2, 48, 3, 0, 0, 1, 0},
+        {"vjepa21-tiny/checkpoint.pt", "vjepa21", 256, 256, 16, 16, 2, 48, 12, 32, 4, 192, 2, 4, 4, 4, 1},
+        {"vjepa21-tiny/student.pt", "vjepa21", 256, 256, 16, 16, 2, 24, 12, 28, 4, 40, 2, 4, 1, 1, 1},
+    };
+    for (size_t i = 0; i < sizeof k / sizeof *k; i++) {
+        ck *c;
+        model_cfg m;
+        char path[300];
+        snprintf(path, sizeof path, TEST_DATA "/vectors/%s", k[i].file);
+        open_ok(&c, path, NULL, &m);
+        assert_string_equal(m.family, k[i].family);
+        const int got[] = {m.img_height,
+                           m.img_width,
+                           m.num_frames,
+                           m.patch_size,
+                           m.tubelet_size,
+                           m.embed_dim,
+                           m.depth,
+                           m.predictor_embed_dim,
+                           m.predictor_depth,
+                           m.predictor_out_dim,
+                           m.num_mask_tokens,
+                           m.level_norms,
+                           m.levels,
+                           m.predictor_levels,
+                           m.predictor_context_proj};
+        if (memcmp(got, &k[i].size, sizeof got)) {
+            for (size_t j = 0; j < sizeof got / sizeof *got; j++)
+                if (got[j] != (&k[i].size)[j]) fail_msg("%s: number %zu: %d, not %d", k[i].file, j, got[j], (&k[i].size)[j]);
+        }
+        int new = m.level_norms > 0;
+        assert_int_equal(
+            m.rope_interleaved + m.interpolate_rope + m.image_patch_embed + m.modality_embedding + m.predictor_interpolate_rope, 5 * new);
+        if (new) assert_memory_equal(m.level_block, ((int[]){2, 5, 8, 11}), sizeof m.level_block);
+        if (!m.use_rope) assert_int_equal(m.uniform_power, strstr(k[i].file, "-uniform") != NULL);
+        ck_close(&c);
+    }
 }
 
 static void files_that_hold_no_model(void **state) {
@@ -455,7 +517,8 @@ static void files_that_hold_no_model(void **state) {
     ar_write(&a, at("x.pt"));
     wont_open(at("x.pt"), NULL, JEPA_E_MODEL, "holds no tensors");
     int n = case_vit(tensors, 48, 1, 16, 2, 4);
-    pk_begin(&a.pkl, 2), puts_(&a.pkl, "}("), pk_text(&a.pkl, "a"), state_dict(&a, "", tensors, n, PLAIN, 'f'), pk_text(&a.pkl, "b"), state_dict(&a, "", tensors, n, PLAIN, 'f'), puts_(&a.pkl, "u.");
+    pk_begin(&a.pkl, 2), puts_(&a.pkl, "}("), pk_text(&a.pkl, "a"), state_dict(&a, "", tensors, n, PLAIN, 'f'), pk_text(&a.pkl, "b"),
+        state_dict(&a, "", tensors, n, PLAIN, 'f'), puts_(&a.pkl, "u.");
     ar_write(&a, at("x.pt"));
     wont_open(at("x.pt"), NULL, JEPA_E_MODEL, "holds a encoder in \"a\" and another in \"b\"");
     pk_begin(&a.pkl, 2), puts_(&a.pkl, "}("), pk_text(&a.pkl, "encoder"), puts_(&a.pkl, "}(");
@@ -463,8 +526,16 @@ static void files_that_hold_no_model(void **state) {
     puts_(&a.pkl, "uu.");
     ar_write(&a, at("x.pt"));
     wont_open(at("x.pt"), NULL, JEPA_E_MODEL, "would be the same parameter");
+    /* 1,000 blocks by their names, and hardly anything in them */
+    pk_begin(&a.pkl, 2), puts_(&a.pkl, "}("), pk_text(&a.pkl, "encoder"), puts_(&a.pkl, "}("), case_add(&a, "", &tensors[0], 'f');
+    t = (case_tensor){"blocks.999.norm1.weight", 1, {48}, 48};
+    case_add(&a, "", &t, 'f'), puts_(&a.pkl, "uu.");
+    ar_write(&a, at("x.pt"));
+    wont_open(at("x.pt"), NULL, JEPA_E_MODEL,
+              "encoder: its names and shapes are those of 1000 blocks of width 48 with 2.765e+07 values, and 7.378e+04 are there");
     t = (case_tensor){"patch_embed.proj.weight", 5, {48, 3, 2, 16, 8}, 48 * 3 * 2 * 16 * 8};
-    pk_begin(&a.pkl, 2), puts_(&a.pkl, "}("), pk_text(&a.pkl, "encoder"), puts_(&a.pkl, "}("), case_add(&a, "", &t, 'f'), puts_(&a.pkl, "uu.");
+    pk_begin(&a.pkl, 2), puts_(&a.pkl, "}("), pk_text(&a.pkl, "encoder"), puts_(&a.pkl, "}("), case_add(&a, "", &t, 'f'),
+        puts_(&a.pkl, "uu.");
     ar_write(&a, at("x.pt"));
     wont_open(at("x.pt"), NULL, JEPA_E_MODEL, "patch_embed.proj.weight: has a shape that no patch embedding has");
 }
@@ -472,12 +543,20 @@ static void files_that_hold_no_model(void **state) {
 /* ---- Hugging Face folders with PyTorch weights; writing and reading back ---- */
 
 static void torch_weights_in_a_folder(void **state) {
-    case_tensor t[] = {{"embeddings.position_embeddings", 3, {1, 4, 8}, 32}, {"embeddings.patch_embeddings.projection.weight", 4, {8, 3, 2, 2}, 96}, {"encoder.layer.0.attention.attention.query.bias", 1, {8}, 8},
-                       {"encoder.layer.0.attention.attention.key.bias", 1, {8}, 8}, {"encoder.layer.0.attention.attention.value.bias", 1, {8}, 8}, {"layernorm.weight", 1, {8}, 8}};
-    static const char config[] = "{\"model_type\": \"ijepa\", \"hidden_size\": 8, \"num_hidden_layers\": 1, \"num_attention_heads\": 2, \"intermediate_size\": 16, \"image_size\": 4, \"patch_size\": 2}";
-    static const char index[] = "{\"weight_map\": {\"embeddings.position_embeddings\": \"pytorch_model-00001-of-00002.bin\", \"embeddings.patch_embeddings.projection.weight\": \"pytorch_model-00001-of-00002.bin\","
-                                "\"encoder.layer.0.attention.attention.query.bias\": \"pytorch_model-00001-of-00002.bin\", \"encoder.layer.0.attention.attention.key.bias\": \"pytorch_model-00002-of-00002.bin\","
-                                "\"encoder.layer.0.attention.attention.value.bias\": \"pytorch_model-00002-of-00002.bin\", \"layernorm.weight\": \"pytorch_model-00002-of-00002.bin\"}}";
+    case_tensor t[] = {{"embeddings.position_embeddings", 3, {1, 4, 8}, 32},
+                       {"embeddings.patch_embeddings.projection.weight", 4, {8, 3, 2, 2}, 96},
+                       {"encoder.layer.0.attention.attention.query.bias", 1, {8}, 8},
+                       {"encoder.layer.0.attention.attention.key.bias", 1, {8}, 8},
+                       {"encoder.layer.0.attention.attention.value.bias", 1, {8}, 8},
+                       {"layernorm.weight", 1, {8}, 8}};
+    static const char config[] = "{\"model_type\": \"ijepa\", \"hidden_size\": 8, \"num_hidden_layers\": 1, \"num_attention_heads\": 2, "
+                                 "\"intermediate_size\": 16, \"image_size\": 4, \"patch_size\": 2}";
+    static const char index[] = "{\"weight_map\": {\"embeddings.position_embeddings\": \"pytorch_model-00001-of-00002.bin\", "
+                                "\"embeddings.patch_embeddings.projection.weight\": \"pytorch_model-00001-of-00002.bin\","
+                                "\"encoder.layer.0.attention.attention.query.bias\": \"pytorch_model-00001-of-00002.bin\", "
+                                "\"encoder.layer.0.attention.attention.key.bias\": \"pytorch_model-00002-of-00002.bin\","
+                                "\"encoder.layer.0.attention.attention.value.bias\": \"pytorch_model-00002-of-00002.bin\", "
+                                "\"layernorm.weight\": \"pytorch_model-00002-of-00002.bin\"}}";
     write_all(at("config.json"), config, sizeof config - 1);
     for (int shards = 0; shards < 2; shards++) {
         for (int s = 0; s <= shards; s++) {
@@ -503,7 +582,8 @@ static void torch_weights_in_a_folder(void **state) {
         assert_int_equal(params_alloc(&p, device, 0, NULL), 0);
         if (ck_load(c, &p, "e.", CK_ENCODER, 0, &r, &e)) fail_msg("%s", e.text);
         const float *qkv = param_value(&p, 2);
-        assert_true(qkv[1] == case_value(t[2].name, 1) && qkv[8 + 2] == case_value(t[3].name, 2) && qkv[16 + 3] == case_value(t[4].name, 3));
+        assert_true(qkv[1] == case_value(t[2].name, 1) && qkv[8 + 2] == case_value(t[3].name, 2) &&
+                    qkv[16 + 3] == case_value(t[4].name, 3));
         assert_true(param_value(&p, 0)[5] == case_value(t[0].name, 5));
         params_close(&p);
         ck_close(&c);
@@ -520,15 +600,20 @@ static void written_and_read_back(void **state) {
     jepa_err e = {0};
     make_params(&p, "encoder.", tensors, n), make_params(&other, "encoder.", tensors, n), make_params(&q, "predictor.", pt, k);
     set_params(&p, 8), set_params(&q, 10);
-    for (int64_t i = 0; i < p.total; i++) ((float *)p.value.p)[i] += 1.0f / 3, ((float *)other.value.p)[i] = sinf((float)i); /* all bits in use */
-    for (int i = 0; i < other.n; i++) /* padding stays 0 */
+    for (int64_t i = 0; i < p.total; i++)
+        ((float *)p.value.p)[i] += 1.0f / 3, ((float *)other.value.p)[i] = sinf((float)i); /* all bits in use */
+    for (int i = 0; i < other.n; i++)                                                      /* padding stays 0 */
         for (int64_t j = 0; j < p.item[i].count; j++) param_value(&other, i)[j] = sinf((float)j);
     write_form(at("x.pt"), tensors, n, PLAIN);
     open_ok(&c, at("x.pt"), &(ck_hints){.heads = 3}, &m);
     ck_close(&c);
-    m.predictor_embed_dim = 24, m.predictor_depth = 2, m.predictor_num_heads = 2, m.predictor_out_dim = 48, m.num_mask_tokens = 3, m.predictor_mlp_ratio = 4;
-    const ck_part all[] = {{CK_ENCODER, &other, "encoder."}, {CK_TARGET, &p, "encoder."}, {CK_PREDICTOR, &q, "predictor."}}, one[] = {{CK_ENCODER, &p, "encoder."}, {CK_PREDICTOR, &q, "predictor."}};
-    if (ck_write_pt(at("out.pt"), &m, all, 3, T_F32, &e) || ck_write_hf(at("hf"), &m, one, 2, T_F32, 0, &e) || ck_write_own(at("own"), &m, one, 2, T_F32, &e)) fail_msg("%s", e.text);
+    m.predictor_embed_dim = 24, m.predictor_depth = 2, m.predictor_num_heads = 2, m.predictor_out_dim = 48, m.num_mask_tokens = 3,
+    m.predictor_mlp_ratio = 4;
+    const ck_part all[] = {{CK_ENCODER, &other, "encoder."}, {CK_TARGET, &p, "encoder."}, {CK_PREDICTOR, &q, "predictor."}},
+                  one[] = {{CK_ENCODER, &p, "encoder."}, {CK_PREDICTOR, &q, "predictor."}};
+    if (ck_write_pt(at("out.pt"), &m, all, 3, T_F32, &e) || ck_write_hf(at("hf"), &m, one, 2, T_F32, 0, &e) ||
+        ck_write_own(at("own"), &m, one, 2, T_F32, &e))
+        fail_msg("%s", e.text);
     for (int form = 0; form < 3; form++) {
         open_ok(&c, at(form == 0 ? "out.pt" : form == 1 ? "hf" : "own"), &(ck_hints){.heads = 3, .pred_heads = 2}, &got);
         assert_int_equal(got.predictor_depth * 100 + got.num_mask_tokens, 203);
@@ -538,7 +623,8 @@ static void written_and_read_back(void **state) {
                 params_close(&r);
                 continue;
             }
-            if (ck_load(c, &r, i == 2 ? "predictor." : "encoder.", i == 2 ? CK_PREDICTOR : i == 1 ? CK_TARGET : CK_ENCODER, 0, NULL, &e)) fail_msg("%s", e.text);
+            if (ck_load(c, &r, i == 2 ? "predictor." : "encoder.", i == 2 ? CK_PREDICTOR : i == 1 ? CK_TARGET : CK_ENCODER, 0, NULL, &e))
+                fail_msg("%s", e.text);
             for (int j = 0; j < r.n; j++) {
                 const params *want = i == 2 ? &q : i == 0 && form == 0 ? &other : &p;
                 assert_memory_equal(param_value(&r, j), param_value(want, j), (size_t)r.item[j].count * 4);
@@ -570,7 +656,8 @@ static void written_and_read_back(void **state) {
         for (int j = 0; j < r.n; j++)
             for (int64_t i = 0; i < r.item[j].count; i++) {
                 float x = param_value(&p, j)[i];
-                if (param_value(&r, j)[i] != (half ? f16_to_f32(f32_to_f16(x)) : bf16_to_f32(f32_to_bf16(x)))) fail_msg("%s[%ld]", r.item[j].name, (long)i);
+                if (param_value(&r, j)[i] != (half ? f16_to_f32(f32_to_f16(x)) : bf16_to_f32(f32_to_bf16(x))))
+                    fail_msg("%s[%ld]", r.item[j].name, (long)i);
             }
         params_close(&r);
         ck_close(&c);
@@ -596,6 +683,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(v_jepa_1_is_told_by_its_tables, setup, teardown),
         cmocka_unit_test_setup_teardown(fixed_tables_may_be_missing, setup, teardown),
         cmocka_unit_test_setup_teardown(i_jepa_and_published_sizes, setup, teardown),
+        cmocka_unit_test_setup_teardown(golden_files_are_told, setup, teardown),
         cmocka_unit_test_setup_teardown(files_that_hold_no_model, setup, teardown),
         cmocka_unit_test_setup_teardown(torch_weights_in_a_folder, setup, teardown),
         cmocka_unit_test_setup_teardown(written_and_read_back, setup, teardown),

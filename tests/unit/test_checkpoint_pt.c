@@ -78,7 +78,8 @@ static void golden_forms_are_told_and_searched(void **state) {
 static void golden_strides_are_kept(void **state) {
     pt_file *f;
     open_ok(&f, GOLD "checkpoint-strided.pt");
-    const pt_tensor *w = pt_find(f, "encoder", "module.backbone.patch_embed.proj.weight"), *v = pt_find(f, "target_encoder", "module.backbone.patch_embed.proj.weight");
+    const pt_tensor *w = pt_find(f, "encoder", "module.backbone.patch_embed.proj.weight"),
+                    *v = pt_find(f, "target_encoder", "module.backbone.patch_embed.proj.weight");
     assert_int_equal(w->type, T_BF16);
     assert_int_equal(w->rank, 5);
     assert_int_equal(w->stride[1], 1); /* channels last */
@@ -117,7 +118,8 @@ static void views_are_copied_in_row_major_order(void **state) {
         {"four", 0, 4, {2, 1, 2, 2}, {12, 1, 3, 1}, {0, 1, 3, 4, 12, 13, 15, 16}, 8},
         {"none", 24, 1, {0}, {1}, {0}, 0},
     };
-    for (size_t i = 0; i < sizeof k / sizeof *k; i++) pk_text(&a.pkl, k[i].name), pk_view(&a.pkl, "FloatStorage", "0", 24, k[i].offset, k[i].rank, k[i].dim, k[i].stride);
+    for (size_t i = 0; i < sizeof k / sizeof *k; i++)
+        pk_text(&a.pkl, k[i].name), pk_view(&a.pkl, "FloatStorage", "0", 24, k[i].offset, k[i].rank, k[i].dim, k[i].stride);
     puts_(&a.pkl, "u.");
     ar_add(&a, base, sizeof base);
     ar_write(&a, at("x.pt"));
@@ -141,9 +143,16 @@ static void types_are_read(void **state) {
         int size;
         float value;
     } k[] = {
-        {"FloatStorage", T_F32, {0, 0, 0x20, 0xc0}, 4, -2.5f}, {"DoubleStorage", T_F64, {0, 0, 0, 0, 0, 0, 4, 0xc0}, 8, -2.5f}, {"HalfStorage", T_F16, {0, 0xc1}, 2, -2.5f},
-        {"BFloat16Storage", T_BF16, {0x20, 0xc0}, 2, -2.5f},   {"LongStorage", T_I64, {0xfe, 255, 255, 255, 255, 255, 255, 255}, 8, -2}, {"IntStorage", T_I32, {0xfe, 255, 255, 255}, 4, -2},
-        {"ShortStorage", T_I16, {0xfe, 255}, 2, -2},           {"CharStorage", T_I8, {0xfe}, 1, -2}, {"ByteStorage", T_U8, {0xfe}, 1, 254}, {"BoolStorage", T_BOOL, {1}, 1, 1},
+        {"FloatStorage", T_F32, {0, 0, 0x20, 0xc0}, 4, -2.5f},
+        {"DoubleStorage", T_F64, {0, 0, 0, 0, 0, 0, 4, 0xc0}, 8, -2.5f},
+        {"HalfStorage", T_F16, {0, 0xc1}, 2, -2.5f},
+        {"BFloat16Storage", T_BF16, {0x20, 0xc0}, 2, -2.5f},
+        {"LongStorage", T_I64, {0xfe, 255, 255, 255, 255, 255, 255, 255}, 8, -2},
+        {"IntStorage", T_I32, {0xfe, 255, 255, 255}, 4, -2},
+        {"ShortStorage", T_I16, {0xfe, 255}, 2, -2},
+        {"CharStorage", T_I8, {0xfe}, 1, -2},
+        {"ByteStorage", T_U8, {0xfe}, 1, 254},
+        {"BoolStorage", T_BOOL, {1}, 1, 1},
     };
     archive_make a = {0};
     pk_begin(&a.pkl, 2), puts_(&a.pkl, "}(");
@@ -173,19 +182,24 @@ static void what_stands_beside_is_passed_over(void **state) {
     blob *b = &a.pkl;
     float one = 1;
     pk_begin(b, 4), put8(b, 0x95), putn(b, 1000, 8), puts_(b, "}\x94(");
-    pk_text(b, "loss"), pk_global(b, "numpy.core.multiarray", "scalar"), put8(b, '('), pk_global(b, "numpy", "dtype"), put8(b, '('), pk_text(b, "f8"), puts_(b, "\x89\x88tR(");
-    pk_int(b, 3), pk_text(b, "<"), puts_(b, "NNN"), pk_int(b, -1), pk_int(b, -1), pk_int(b, 0), puts_(b, "tb"), puts_(b, "B"), putn(b, 8, 4), putn(b, 0, 8), puts_(b, "tR");
+    pk_text(b, "loss"), pk_global(b, "numpy.core.multiarray", "scalar"), put8(b, '('), pk_global(b, "numpy", "dtype"), put8(b, '('),
+        pk_text(b, "f8"), puts_(b, "\x89\x88tR(");
+    pk_int(b, 3), pk_text(b, "<"), puts_(b, "NNN"), pk_int(b, -1), pk_int(b, -1), pk_int(b, 0), puts_(b, "tb"), puts_(b, "B"),
+        putn(b, 8, 4), putn(b, 0, 8), puts_(b, "tR");
     pk_text(b, "scaler"), puts_(b, "N");
     pk_text(b, "opt"), puts_(b, "}("), pk_text(b, "state"), puts_(b, "}("), pk_int(b, 0), puts_(b, "}("), pk_text(b, "exp_avg");
     pk_view(b, "FloatStorage", "77", 5, 1000, 1, DIMS(9), DIMS(1)); /* no such storage: it is never looked at */
     puts_(b, "uu"), pk_text(b, "param_groups"), puts_(b, "](}(");
-    pk_text(b, "betas"), puts_(b, "G"), putn(b, 0, 8), puts_(b, "G"), putn(b, 0, 8), puts_(b, "\x86"), pk_text(b, "params"), puts_(b, "]("), pk_int(b, 0), puts_(b, "eueu");
+    pk_text(b, "betas"), puts_(b, "G"), putn(b, 0, 8), puts_(b, "G"), putn(b, 0, 8), puts_(b, "\x86"), pk_text(b, "params"), puts_(b, "]("),
+        pk_int(b, 0), puts_(b, "eueu");
     pk_text(b, "args"), pk_global(b, "argparse", "Namespace"), puts_(b, ")\x81}("), pk_text(b, "lr"), pk_int(b, 3), puts_(b, "ub");
     pk_text(b, "seen"), puts_(b, "\x8f("), pk_int(b, 1), pk_int(b, 2), puts_(b, "\x90");
     pk_text(b, "big"), puts_(b, "\x8a\x0c"), putn(b, 7, 8), putn(b, 7, 4);
     pk_text(b, "encoder"), pk_odict(b), puts_(b, "\x94(");
-    put8(b, 0x8c), put8(b, 1), puts_(b, "w"), pk_global(b, "torch._utils", "_rebuild_parameter"), put8(b, '('), pk_tensor(b, "FloatStorage", "0", 1, DIMS(1)), put8(b, 0x88), pk_odict(b), puts_(b, "tR");
-    pk_text(b, "steps"), pk_int(b, 12), pk_text(b, "x"), put8(b, 0x8c), put8(b, 12), puts_(b, "torch._utils"), put8(b, 0x8c), put8(b, 18), puts_(b, "_rebuild_tensor_v2"), puts_(b, "\x93(");
+    put8(b, 0x8c), put8(b, 1), puts_(b, "w"), pk_global(b, "torch._utils", "_rebuild_parameter"), put8(b, '('),
+        pk_tensor(b, "FloatStorage", "0", 1, DIMS(1)), put8(b, 0x88), pk_odict(b), puts_(b, "tR");
+    pk_text(b, "steps"), pk_int(b, 12), pk_text(b, "x"), put8(b, 0x8c), put8(b, 12), puts_(b, "torch._utils"), put8(b, 0x8c), put8(b, 18),
+        puts_(b, "_rebuild_tensor_v2"), puts_(b, "\x93(");
     pk_storage(b, "FloatStorage", "0", 1), pk_int(b, 0), puts_(b, ")"), puts_(b, ")"), put8(b, 0x89), pk_odict(b), puts_(b, "tR");
     puts_(b, "u}("), pk_text(b, "_metadata"), pk_odict(b), puts_(b, "ub"); /* BUILD */
     puts_(b, "u.");
@@ -202,7 +216,8 @@ static void what_stands_beside_is_passed_over(void **state) {
 static void dicts_in_dicts_have_their_path(void **state) {
     archive_make a = {0};
     float one = 1;
-    pk_begin(&a.pkl, 2), puts_(&a.pkl, "}("), pk_text(&a.pkl, "model"), puts_(&a.pkl, "}("), pk_text(&a.pkl, "encoder"), puts_(&a.pkl, "}(");
+    pk_begin(&a.pkl, 2), puts_(&a.pkl, "}("), pk_text(&a.pkl, "model"), puts_(&a.pkl, "}("), pk_text(&a.pkl, "encoder"),
+        puts_(&a.pkl, "}(");
     pk_text(&a.pkl, "w"), pk_tensor(&a.pkl, "FloatStorage", "0", 1, DIMS(1)), puts_(&a.pkl, "uuu.");
     ar_add(&a, &one, 4);
     ar_write(&a, at("x.pt"));
@@ -250,7 +265,8 @@ static void a_large_file_opens_in_milliseconds(void **state) {
     zip_make z = {0};
     blob p = {0};
     float last[4] = {1, 2, 3, 4};
-    pk_begin(&p, 2), puts_(&p, "}("), pk_text(&p, "huge"), pk_tensor(&p, "FloatStorage", "0", 2, DIMS(1150, 1 << 20)), pk_text(&p, "behind"), pk_tensor(&p, "FloatStorage", "1", 1, DIMS(4)), puts_(&p, "u.");
+    pk_begin(&p, 2), puts_(&p, "}("), pk_text(&p, "huge"), pk_tensor(&p, "FloatStorage", "0", 2, DIMS(1150, 1 << 20)),
+        pk_text(&p, "behind"), pk_tensor(&p, "FloatStorage", "1", 1, DIMS(4)), puts_(&p, "u.");
     zip_add(&z, "a/data.pkl", p.p, p.n);
     uint64_t header = z.out.n;
     zip_local(&z.out, "a/data/0", 0, 0, n * 4, n * 4);

@@ -79,8 +79,17 @@ static void refused_pickle(blob *p, const char *words) {
 static void code_is_named_and_never_run(void **state) {
     static const struct {
         const char *module, *name;
-    } bad[] = {{"os", "system"}, {"posix", "system"}, {"builtins", "eval"}, {"__builtin__", "exec"}, {"subprocess", "Popen"}, {"torch.storage", "_load_from_bytes"},
-               {"torch", "load"}, {"builtins", "getattr"}, {"collections", "OrderedDict.__init__"}, {"__torch__.model", "Encoder"}, {"runpy", "_run_code"}};
+    } bad[] = {{"os", "system"},
+               {"posix", "system"},
+               {"builtins", "eval"},
+               {"__builtin__", "exec"},
+               {"subprocess", "Popen"},
+               {"torch.storage", "_load_from_bytes"},
+               {"torch", "load"},
+               {"builtins", "getattr"},
+               {"collections", "OrderedDict.__init__"},
+               {"__torch__.model", "Encoder"},
+               {"runpy", "_run_code"}};
     char marker[160], words[100];
     snprintf(marker, sizeof marker, "%s/ran", dir);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
@@ -93,9 +102,11 @@ static void code_is_named_and_never_run(void **state) {
             if (how == 0) { /* the root */
                 pk_global(&p, bad[i].module, bad[i].name), put8(&p, '('), pk_text(&p, command), puts_(&p, "tR.");
             } else if (how == 1) { /* a value that is of no interest, by STACK_GLOBAL */
-                puts_(&p, "}("), pk_text(&p, "note"), pk_text(&p, bad[i].module), pk_text(&p, bad[i].name), puts_(&p, "\x93("), pk_text(&p, command), puts_(&p, "tRu.");
+                puts_(&p, "}("), pk_text(&p, "note"), pk_text(&p, bad[i].module), pk_text(&p, bad[i].name), puts_(&p, "\x93("),
+                    pk_text(&p, command), puts_(&p, "tRu.");
             } else { /* without a call */
-                puts_(&p, "}("), pk_text(&p, "encoder"), puts_(&p, "}("), pk_text(&p, "w"), pk_global(&p, bad[i].module, bad[i].name), puts_(&p, "uu.");
+                puts_(&p, "}("), pk_text(&p, "encoder"), puts_(&p, "}("), pk_text(&p, "w"), pk_global(&p, bad[i].module, bad[i].name),
+                    puts_(&p, "uu.");
             }
             refused_pickle(&p, words);
         }
@@ -118,8 +129,16 @@ static void calls_of_other_things_are_refused(void **state) {
     refused_pickle(&p, "attributes are given to something");
     static const struct {
         const char *ops, *words;
-    } other[] = {{"(cos\nsystem\no.", "os.system"}, {"(ios\nsystem\n.", "(INST)"}, {"(o.", "(OBJ)"}, {"Pabc\n.", "(PERSID)"}, {"\x82\x01.", "(EXT1)"}, {"I1\n.", "(INT)"}, {"S'a'\n.", "(STRING)"},
-                 {"\x97.", "(NEXT_BUFFER)"}, {"\xff.", "0xff is no opcode"}, {"\x80\x09.", "a pickle protocol above 5"}};
+    } other[] = {{"(cos\nsystem\no.", "os.system"},
+                 {"(ios\nsystem\n.", "(INST)"},
+                 {"(o.", "(OBJ)"},
+                 {"Pabc\n.", "(PERSID)"},
+                 {"\x82\x01.", "(EXT1)"},
+                 {"I1\n.", "(INT)"},
+                 {"S'a'\n.", "(STRING)"},
+                 {"\x97.", "(NEXT_BUFFER)"},
+                 {"\xff.", "0xff is no opcode"},
+                 {"\x80\x09.", "a pickle protocol above 5"}};
     for (size_t i = 0; i < sizeof other / sizeof *other; i++) {
         pk_begin(&p, 2), puts_(&p, other[i].ops);
         refused_pickle(&p, other[i].words);
@@ -138,7 +157,8 @@ static void nesting_and_counts_have_limits(void **state) {
     refused_pickle(&p, "more than 262144 values wait on its stack");
     pk_begin(&p, 2), puts_(&p, ")"), repeat(&p, "\x85", 4 << 20), puts_(&p, "."); /* a tuple in a tuple in a tuple … */
     refused_pickle(&p, "it needs more memory than a file of this size may");
-    pk_begin(&p, 2), puts_(&p, "]q"), put8(&p, 0), puts_(&p, "("), repeat(&p, "Nh", 1), put8(&p, 0), puts_(&p, "e."); /* a list that holds itself */
+    pk_begin(&p, 2), puts_(&p, "]q"), put8(&p, 0), puts_(&p, "("), repeat(&p, "Nh", 1), put8(&p, 0),
+        puts_(&p, "e."); /* a list that holds itself */
     refused_pickle(&p, "holds no state dict");
     pk_begin(&p, 2), puts_(&p, "X"), putn(&p, 0xffffffff, 4), puts_(&p, "abc");
     refused_pickle(&p, "a text is said to be longer than what is there");
@@ -160,7 +180,8 @@ static void nesting_and_counts_have_limits(void **state) {
     refused_pickle(&p, "other than one value");
     pk_begin(&p, 2), puts_(&p, "}");
     refused_pickle(&p, "ends without a stop");
-    pk_begin(&p, 2), puts_(&p, "}(K\x01""c");
+    pk_begin(&p, 2), puts_(&p, "}(K\x01"
+                               "c");
     refused_pickle(&p, "a class name without an end");
 }
 
@@ -181,9 +202,11 @@ static void dicts_of_dicts_do_not_explode(void **state) {
 
 /* ---- tensors ---- */
 
-static void refused_view(blob *p, const char *class, const char *key, int64_t numel, int64_t offset, int rank, const int64_t *dim, const int64_t *stride, const char *words) {
+static void refused_view(blob *p, const char *class, const char *key, int64_t numel, int64_t offset, int rank, const int64_t *dim,
+                         const int64_t *stride, const char *words) {
     char whole[300];
-    pk_begin(p, 2), puts_(p, "}("), pk_text(p, "encoder"), puts_(p, "}("), pk_text(p, "blocks.0.w"), pk_view(p, class, key, numel, offset, rank, dim, stride), puts_(p, "uu.");
+    pk_begin(p, 2), puts_(p, "}("), pk_text(p, "encoder"), puts_(p, "}("), pk_text(p, "blocks.0.w"),
+        pk_view(p, class, key, numel, offset, rank, dim, stride), puts_(p, "uu.");
     snprintf(whole, sizeof whole, "tensor encoder: blocks.0.w: %s", words);
     refused_pickle(p, whole);
 }
@@ -200,12 +223,16 @@ static void views_outside_their_storage_are_named(void **state) {
     refused_view(&p, "FloatStorage", "0", 4, 0, 2, DIMS(big, big), DIMS(0, 0), "its shape overflows");
     refused_view(&p, "FloatStorage", "0", 4, 0, 2, DIMS(3, 3), DIMS(big, big), "its shape overflows");
     refused_view(&p, "FloatStorage", "0", 4, big, 1, DIMS(3), DIMS(1), "its shape overflows");
-    refused_view(&p, "FloatStorage", "0", 4, 0, 1, DIMS((int64_t)1 << 40), DIMS(0), "views of the same bytes add up to more than four times the file");
-    refused_view(&p, "FloatStorage", "0", 5, 0, 1, DIMS(4), DIMS(1), "its storage, entry a/data/0, has 16 bytes; 5 values of f32 are others");
-    refused_view(&p, "FloatStorage", "0", 3, 0, 1, DIMS(3), DIMS(1), "its storage, entry a/data/0, has 16 bytes; 3 values of f32 are others");
+    refused_view(&p, "FloatStorage", "0", 4, 0, 1, DIMS((int64_t)1 << 40), DIMS(0),
+                 "views of the same bytes add up to more than four times the file");
+    refused_view(&p, "FloatStorage", "0", 5, 0, 1, DIMS(4), DIMS(1),
+                 "its storage, entry a/data/0, has 16 bytes; 5 values of f32 are others");
+    refused_view(&p, "FloatStorage", "0", 3, 0, 1, DIMS(3), DIMS(1),
+                 "its storage, entry a/data/0, has 16 bytes; 3 values of f32 are others");
     refused_view(&p, "FloatStorage", "0", big, 0, 1, DIMS(4), DIMS(1), "its storage, entry a/data/0, has 16 bytes");
     refused_view(&p, "FloatStorage", "9", 4, 0, 1, DIMS(4), DIMS(1), "its storage, entry a/data/9, is not in the archive");
-    refused_view(&p, "FloatStorage", "../../etc/passwd", 4, 0, 1, DIMS(4), DIMS(1), "its storage, entry a/data/../../etc/passwd, is not in the archive");
+    refused_view(&p, "FloatStorage", "../../etc/passwd", 4, 0, 1, DIMS(4), DIMS(1),
+                 "its storage, entry a/data/../../etc/passwd, is not in the archive");
     refused_view(&p, "ComplexFloatStorage", "0", 2, 0, 1, DIMS(2), DIMS(1), "values of torch.ComplexFloatStorage are not read");
 }
 
@@ -217,10 +244,12 @@ static void wrong_tensors(void **state) {
     pk_begin(&p, 2), puts_(&p, "}("), pk_text(&p, "w"), pk_global(&p, "torch._utils", "_rebuild_tensor_v2"), puts_(&p, "(NNtRu.");
     refused_pickle(&p, "tensor w: offset, shape and strides");
     for (int twice = 0; twice < 2; twice++) {
-        pk_begin(&p, 2), puts_(&p, "}("), pk_text(&p, twice ? "w" : ""), pk_tensor(&p, "FloatStorage", "0", 1, DIMS(4)), pk_text(&p, "w"), pk_tensor(&p, "FloatStorage", "0", 1, DIMS(4)), puts_(&p, "u.");
+        pk_begin(&p, 2), puts_(&p, "}("), pk_text(&p, twice ? "w" : ""), pk_tensor(&p, "FloatStorage", "0", 1, DIMS(4)), pk_text(&p, "w"),
+            pk_tensor(&p, "FloatStorage", "0", 1, DIMS(4)), puts_(&p, "u.");
         refused_pickle(&p, twice ? "tensor w: is there twice" : "whose name is empty");
     }
-    pk_begin(&p, 2), puts_(&p, "}("), pk_text(&p, "encoder"), puts_(&p, "}("), pk_text(&p, "w"), pk_tensor(&p, "FloatStorage", "0", 1, DIMS(4));
+    pk_begin(&p, 2), puts_(&p, "}("), pk_text(&p, "encoder"), puts_(&p, "}("), pk_text(&p, "w"),
+        pk_tensor(&p, "FloatStorage", "0", 1, DIMS(4));
     pk_text(&p, "blocks.1.q"), pk_global(&p, "torch._utils", "_rebuild_qtensor"), puts_(&p, "(NtRuu.");
     refused_pickle(&p, "encoder: blocks.1.q: is made by torch._utils._rebuild_qtensor");
     pk_begin(&p, 2), pk_tensor(&p, "FloatStorage", "0", 1, DIMS(4)), puts_(&p, ".");
@@ -231,7 +260,8 @@ static void wrong_tensors(void **state) {
     archive_make a = {0};
     char name[16];
     pk_begin(&a.pkl, 2), puts_(&a.pkl, "}(");
-    for (int i = 0; i < 200; i++) snprintf(name, sizeof name, "w%d", i), pk_text(&a.pkl, name), pk_tensor(&a.pkl, "ByteStorage", "0", 1, DIMS(1 << 20));
+    for (int i = 0; i < 200; i++)
+        snprintf(name, sizeof name, "w%d", i), pk_text(&a.pkl, name), pk_tensor(&a.pkl, "ByteStorage", "0", 1, DIMS(1 << 20));
     puts_(&a.pkl, "u.");
     a.values[0].p = calloc(1 << 20, 1), a.values[0].n = 1 << 20, a.n = 1;
     ar_write(&a, path);
@@ -240,14 +270,49 @@ static void wrong_tensors(void **state) {
 
 /* ---- archives ---- */
 
-enum { FINE, CUT, NO_END, NO_PICKLE, BIG_ENDIAN_VALUES, DEFLATED, ENCRYPTED, SIZES_DIFFER, OUTSIDE, OVERLAP, TWICE, MOVED, OVERFLOW64, NO_64, COUNT, DIRECTORY, SPLIT, LOCATOR, BOMB, KINDS };
+enum {
+    FINE,
+    CUT,
+    NO_END,
+    NO_PICKLE,
+    BIG_ENDIAN_VALUES,
+    DEFLATED,
+    ENCRYPTED,
+    SIZES_DIFFER,
+    OUTSIDE,
+    OVERLAP,
+    TWICE,
+    MOVED,
+    OVERFLOW64,
+    NO_64,
+    COUNT,
+    DIRECTORY,
+    SPLIT,
+    LOCATOR,
+    BOMB,
+    KINDS
+};
 
 static void wrong_archives(void **state) {
-    static const char *const words[KINDS] = {
-        NULL, "its end is missing", "its end is missing", "without a data.pkl", "its values are big-endian", "entry \"a/data/0\" is packed (method 8)", "entry \"a/data/0\" is encrypted",
-        "entry \"a/data/0\" is stored, but its two sizes differ", "entry \"a/data/0\" lies outside the file", "entry \"a/data/0\" overlaps the one behind it", "entry \"a/data/0\" is there twice",
-        "entry \"a/data/0\" is not where the directory says", "entry \"a/data/0\" lies outside the file", "entry \"a/data/0\" has no 64-bit sizes", "its directory is too short",
-        "its directory lies outside the file", "one in several parts", "the 64-bit end record is not where", "entry \"a/data.pkl\" would be too large unpacked"};
+    static const char *const words[KINDS] = {NULL,
+                                             "its end is missing",
+                                             "its end is missing",
+                                             "without a data.pkl",
+                                             "its values are big-endian",
+                                             "entry \"a/data/0\" is packed (method 8)",
+                                             "entry \"a/data/0\" is encrypted",
+                                             "entry \"a/data/0\" is stored, but its two sizes differ",
+                                             "entry \"a/data/0\" lies outside the file",
+                                             "entry \"a/data/0\" overlaps the one behind it",
+                                             "entry \"a/data/0\" is there twice",
+                                             "entry \"a/data/0\" is not where the directory says",
+                                             "entry \"a/data/0\" lies outside the file",
+                                             "entry \"a/data/0\" has no 64-bit sizes",
+                                             "its directory is too short",
+                                             "its directory lies outside the file",
+                                             "one in several parts",
+                                             "the 64-bit end record is not where",
+                                             "entry \"a/data.pkl\" would be too large unpacked"};
     for (int k = 0; k < KINDS; k++) {
         zip_make z = {.force64 = k == LOCATOR};
         blob p = {0};
@@ -274,7 +339,9 @@ static void wrong_archives(void **state) {
             z.central.n = c, z.entries--;
             zip_central(&z, "a/data/0", 0, 0, UINT64_MAX - 8, UINT64_MAX - 8, header);
         }
-        if (k == TWICE) header = z.out.n, zip_local(&z.out, "a/data/0", 0, 0, 4, 4), puts_(&z.out, "0123"), zip_central(&z, "a/data/0", 0, 0, 4, 4, header);
+        if (k == TWICE)
+            header = z.out.n, zip_local(&z.out, "a/data/0", 0, 0, 4, 4), puts_(&z.out, "0123"),
+            zip_central(&z, "a/data/0", 0, 0, 4, 4, header);
         if (k == OVERLAP) zip_central(&z, "a/inside", 0, 0, 4, 4, header + 10);
         zip_end(&z);
         unsigned char *end = z.out.p + z.out.n - 22;
@@ -303,7 +370,8 @@ static void old_form(blob *b, int magic, int protocol, int little, int64_t claim
     pk_begin(b, 2), pk_int(b, protocol), puts_(b, ".");
     pk_begin(b, 2), puts_(b, "}("), pk_text(b, "little_endian"), put8(b, little ? 0x88 : 0x89), puts_(b, "u.");
     pk_begin(b, 2), puts_(b, "}("), pk_text(b, "w"), pk_global(b, "torch._utils", "_rebuild_tensor_v2"), put8(b, '(');
-    put8(b, '('), pk_text(b, "storage"), pk_global(b, "torch", "FloatStorage"), pk_text(b, "93"), pk_text(b, "cpu"), pk_int(b, claimed), puts_(b, "NtQ");
+    put8(b, '('), pk_text(b, "storage"), pk_global(b, "torch", "FloatStorage"), pk_text(b, "93"), pk_text(b, "cpu"), pk_int(b, claimed),
+        puts_(b, "NtQ");
     pk_int(b, 0), pk_ints(b, 1, DIMS(2)), pk_ints(b, 1, DIMS(1)), put8(b, 0x89), pk_odict(b), puts_(b, "tRu.");
     pk_begin(b, 2), puts_(b, "]("), pk_text(b, "93"), puts_(b, "e.");
     putn(b, (uint64_t)numel, 8);
