@@ -12,6 +12,10 @@
 #include "checkpoint/checkpoint.h"
 #include "pt_make.h"
 
+/* fail_at: this fault point fails (1 = the first) */
+static int fail_at, points;
+int fault_point(const char *name) { return ++points == fail_at ? ENOSPC : 0; }
+
 static dev *device;
 static char dir[64];
 static case_tensor tensors[400];
@@ -674,6 +678,40 @@ static void written_and_read_back(void **state) {
     params_close(&p), params_close(&q), params_close(&other);
 }
 
+/* Every allocation, map, write, sync and rename fails once: an error is given, nothing half-written has the name, nothing is left open. */
+static void failures_everywhere(void **state) {
+    int n = case_vit(tensors, 48, 1, 4, 2, 1), done = 0;
+    params p, q;
+    model_cfg m;
+    jepa_err e = {0};
+    ck *c = NULL;
+    write_form(at("x.pt"), tensors, n, PREFIXED);
+    open_ok(&c, at("x.pt"), &(ck_hints){.heads = 3}, &m);
+    ck_close(&c);
+    make_params(&p, "encoder.", tensors, n), make_params(&q, "encoder.", tensors, n);
+    set_params(&p, 8);
+    const ck_part part = {CK_TARGET, &p, "encoder."};
+    for (int k = 1; !done; k++) {
+        assert_true(k < 3000);
+        points = 0, fail_at = k, e = (jepa_err){0};
+        int rc = ck_write_pt(at("out.pt"), &m, &part, 1, T_BF16, &e);
+        if (rc) assert_int_equal(access(at("out.pt.tmp"), F_OK), -1);
+        if (!rc) rc = ck_open(&c, at("x.pt"), &e);
+        if (!rc) rc = ck_load(c, &q, "encoder.", CK_TARGET, 0, NULL, &e);
+        ck_close(&c);
+        fail_at = 0;
+        done = !rc;
+        if (rc) assert_true(rc < 0 && e.text[0]);
+        if (access(at("out.pt"), F_OK) == 0) { /* then it is whole */
+            open_ok(&c, at("out.pt"), NULL, &m);
+            ck_close(&c);
+            unlink(at("out.pt"));
+        }
+    }
+    check_values(&q, 8);
+    params_close(&p), params_close(&q);
+}
+
 int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(the_forms_people_save, setup, teardown),
@@ -687,6 +725,7 @@ int main(void) {
         cmocka_unit_test_setup_teardown(files_that_hold_no_model, setup, teardown),
         cmocka_unit_test_setup_teardown(torch_weights_in_a_folder, setup, teardown),
         cmocka_unit_test_setup_teardown(written_and_read_back, setup, teardown),
+        cmocka_unit_test_setup_teardown(failures_everywhere, setup, teardown),
     };
     return cmocka_run_group_tests(tests, group_setup, group_teardown);
 }
