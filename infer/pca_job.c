@@ -128,7 +128,7 @@ static int each(pass *s, int number, int (*fn)(pass *, jepa_err *), jepa_err *er
         }
         mem_free(l.index);
         vid_close(&v);
-        if (rc < 0 && (!input || rc == JEPA_E_MEMORY)) {
+        if (rc < 0 && (!input || rc == JEPA_E_MEMORY || j->inputs->n == 1)) { /* the only input: its reason is the job's */
             if (err) *err = e;
             return rc;
         }

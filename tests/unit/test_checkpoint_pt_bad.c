@@ -60,7 +60,7 @@ static void refused(const char *words) {
 #if !defined __SANITIZE_ADDRESS__ /* which keeps what was freed */
     if (after > before + 4 * size + (6 << 20)) fail_msg("\"%s\": %zu bytes more for a file of %zu", words, after - before, size);
 #else
-    (void)before, (void)after;
+    (void)before, (void)after, (void)size;
 #endif
 }
 
