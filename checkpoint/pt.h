@@ -8,7 +8,8 @@
 #include "checkpoint/internal.h"
 
 enum {
-    PT_MAX_PICKLE = 64 << 20, /* real ones have less than 1 MB */
+    PT_MAX_PICKLE = 32 << 20, /* real ones have less than 1 MB */
+    PT_MAX_ENTRIES = 200000,  /* of a zip; real ones have a few thousand */
     PT_MAX_STACK = 1 << 18,   /* values waiting at once: pickle writes lists and dicts in pieces of 1,000 */
     PT_MAX_MARKS = 1000,      /* opened and not yet closed: nesting */
     PT_MAX_NAME = 512

@@ -127,11 +127,13 @@ static const struct {
 };
 _Static_assert(sizeof CLASSES / sizeof *CLASSES < 256, "a class number is kept in a byte");
 
-static int same(const char *s, const unsigned char *text, size_t size) { return strlen(s) == size && !memcmp(s, text, size); }
+static int same(const char *s, const unsigned char *text, size_t size) {
+    return size && (unsigned char)*s == *text && strlen(s) == size && !memcmp(s, text, size);
+}
 
 int pt_class(const unsigned char *module, size_t module_size, const unsigned char *name, size_t name_size, value *out) {
     for (size_t i = 1; i < sizeof CLASSES / sizeof *CLASSES; i++)
-        if (same(CLASSES[i].module, module, module_size) && (!strcmp(CLASSES[i].name, "*") || same(CLASSES[i].name, name, name_size))) {
+        if ((*CLASSES[i].name == '*' || same(CLASSES[i].name, name, name_size)) && same(CLASSES[i].module, module, module_size)) {
             out->role = (uint8_t)CLASSES[i].role;
             out->type = (uint8_t)CLASSES[i].type;
             out->class = (uint8_t)i;

@@ -458,7 +458,7 @@ int pickle_read(pickle *k, jepa_err *err) {
         int rc = step(k, op, at, err);
         if (rc) return rc;
     }
-    return refuse(k, k->size, err, cut ? "a pickle of more than 64 MB" : "it ends without a stop (is the file cut short?)");
+    return refuse(k, k->size, err, cut ? "a pickle of more than 32 MB" : "it ends without a stop (is the file cut short?)");
 }
 
 void pickle_close(pickle *k) {

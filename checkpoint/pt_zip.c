@@ -83,6 +83,7 @@ int zip_read(zip *z, pt_mem *mem, jepa_err *err) {
     }
     if (at > last || bytes > last - at) return refuse(z, end, err, "its directory lies outside the file");
     if (n > bytes / CENTRAL) return refuse(z, at, err, "its directory is too short for the entries that it is said to have");
+    if (n > PT_MAX_ENTRIES) return refuse(z, at, err, "it has more than 200000 entries");
     if (pt_grow(mem, &z->entry, &z->cap, (size_t)n + 1, sizeof *z->entry))
         return refuse(z, at, err, "it has more entries than a file of this size may");
     const unsigned char *p = m + at, *stop = p + bytes;
