@@ -35,7 +35,7 @@ ours() { # LIST STRIDE BATCH DECODERS: clips/s of the job, without the start of 
     "$build/tests/bench/parts" "$4" "$3" "$2" model "$1" ours.npy all | rate
 }
 part() { "$build/tests/bench/parts" "$4" "$3" "$2" model "$1" - "$5" | rate; }
-peer() { "$python" "$here/peer_embed.py" model "$1" --stride "$2" --reader "$3" --workers "$4" --batch 8 --part "$5" --out peer.npy 2>/dev/null | rate; }
+peer() { "$python" "$here/peer_embed.py" model "$1" --stride "$2" --reader "$3" --workers "$4" --batch 8 --part "$5" --out "peer-$5.npy" 2>/dev/null | rate; }
 compare() { # NAME LIST STRIDE PART READER WORKERS
     : >a && : >b
     k=0
@@ -46,15 +46,15 @@ compare() { # NAME LIST STRIDE PART READER WORKERS
     done
     awk -v n="$1" -v p="$5, $6 workers" -v a="$(median a)" -v b="$(median b)" 'BEGIN {printf "%-34s jepa %8.2f clips/s   PyTorch (%s) %8.2f   ratio %.2f\n", n, a, p, b, a / b}'
 }
-compare "job, 500 short clips" clips.txt 4 all torchcodec 2
-compare "job, 500 short clips" clips.txt 4 all torchcodec 1
-compare "job, 500 short clips" clips.txt 4 all pyav 2
+compare "job, $clips short clips" clips.txt 4 all torchcodec 2
+compare "job, $clips short clips" clips.txt 4 all torchcodec 1
+compare "job, $clips short clips" clips.txt 4 all pyav 2
 compare "decode only" clips.txt 4 decode torchcodec 2
 compare "model only" clips.txt 4 model torchcodec 0
 compare "16 of 3,000 frames" long.txt 187 all torchcodec 2
 compare "16 of 3,000 frames, decode only" long.txt 187 decode torchcodec 2
 "$python" - <<'P'
 import numpy as np
-a, b = np.load("ours.npy"), np.load("peer.npy")
+a, b = np.load("ours.npy"), np.load("peer-all.npy")
 print("largest difference of the embeddings of the last pair, relative:", float(np.abs(a - b).max() / np.abs(b).max()))
 P
