@@ -60,7 +60,7 @@ static void refused(const char *words) {
     if (took > 1) fail_msg("\"%s\": %.2f s", words, took);
     if (after > before + 4 * size + (6 << 20)) fail_msg("\"%s\": %zu bytes more for a file of %zu", words, after - before, size);
 #else
-    (void)before, (void)after, (void)size;
+    (void)before, (void)after, (void)size, (void)took;
 #endif
 }
 
