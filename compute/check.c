@@ -18,7 +18,12 @@ static int span_ok(int64_t a, int64_t b, int64_t ld, int64_t width) {
     return ld >= width && !__builtin_mul_overflow(a, b, &n) && !__builtin_mul_overflow(n, ld, &n) && n <= MAX_BYTES / 8;
 }
 
-static int type_rc(dtype t) { return t == T_NONE || t == T_F32 ? 0 : JEPA_E_UNSUPPORTED; }
+/* What the 16-bit pointers hold. */
+static int type_rc(dtype t) { return t == T_NONE || t == T_BF16 ? 0 : JEPA_E_UNSUPPORTED; }
+
+/* An operand in one of its two forms. */
+static int one(const void *a, const void *a16) { return (a != NULL) + (a16 != NULL) == 1; }
+static int at_most_one(const void *a, const void *a16) { return !a || !a16; }
 
 int check_index(const int32_t *index, int64_t count, int64_t below) {
     for (int64_t i = 0; i < count; i++)
@@ -30,8 +35,11 @@ int check_linear(const op_linear *a) {
     if (!a || !count_ok(a->rows) || !width_ok(a->in) || !width_ok(a->out) || (a->act != ACT_NONE && a->act != ACT_GELU)) return JEPA_E_USE;
     if (!span_ok(a->rows, 1, a->ldx, a->in) || !span_ok(a->rows, 1, a->ldy, a->out) || (a->r && !span_ok(a->rows, 1, a->ldr, a->out)))
         return JEPA_E_USE;
-    if (a->rows > 0 && (!a->x || (!a->w && !a->pw) || !a->y)) return JEPA_E_USE;
+    if (!at_most_one(a->x, a->x16) || !at_most_one(a->w, a->w16) || !at_most_one(a->y, a->y16) || !at_most_one(a->pre, a->pre16))
+        return JEPA_E_USE;
+    if (a->rows > 0 && (!one(a->x, a->x16) || (!a->w && !a->w16 && !a->pw) || !one(a->y, a->y16))) return JEPA_E_USE;
     if (a->r && a->r == a->y && stride_or(a->ldr, a->out) != stride_or(a->ldy, a->out)) return JEPA_E_USE;
+    if (a->x16 || a->w16 || a->y16 || a->pre16) return JEPA_E_UNSUPPORTED; /* GUARD */
     return type_rc(a->type);
 }
 
@@ -39,7 +47,12 @@ int check_linear_bwd(const op_linear_bwd *a) {
     if (!a || !count_ok(a->rows) || !width_ok(a->in) || !width_ok(a->out)) return JEPA_E_USE;
     if (!span_ok(a->rows, 1, a->lddy, a->out) || !span_ok(a->rows, 1, a->ldx, a->in) || !span_ok(a->rows, 1, a->lddx, a->in))
         return JEPA_E_USE;
-    if (a->rows > 0 && (!a->dy || (a->dx && !a->w) || (a->dw && !a->x))) return JEPA_E_USE;
+    if (!at_most_one(a->dy, a->dy16) || !at_most_one(a->x, a->x16) || !at_most_one(a->w, a->w16) || !at_most_one(a->dx, a->dx16) ||
+        !at_most_one(a->pre, a->pre16) || (a->x_act != ACT_NONE && a->x_act != ACT_GELU))
+        return JEPA_E_USE;
+    if (a->add && (a->dx16 || a->pre || a->pre16)) return JEPA_E_USE;
+    if (a->rows > 0 && (!one(a->dy, a->dy16) || ((a->dx || a->dx16) && !one(a->w, a->w16)) || (a->dw && !one(a->x, a->x16)))) return JEPA_E_USE;
+    if (a->dy16 || a->x16 || a->w16 || a->dx16 || a->pre || a->pre16 || a->x_act) return JEPA_E_UNSUPPORTED; /* GUARD */
     return type_rc(a->type);
 }
 
@@ -47,16 +60,27 @@ int check_gelu(const op_gelu *a) { return !a || !count_ok(a->n) || (a->n > 0 && 
 
 int check_gelu_bwd(const op_gelu_bwd *a) { return !a || !count_ok(a->n) || (a->n > 0 && (!a->dy || !a->x || !a->dx)) ? JEPA_E_USE : 0; }
 
+int check_convert(const op_convert *a) {
+    if (!a || !count_ok(a->n) || !at_most_one(a->x, a->x16) || !at_most_one(a->y, a->y16)) return JEPA_E_USE;
+    if (a->n > 0 && !(a->x && a->y16) && !(a->x16 && a->y)) return JEPA_E_USE;
+    return type_rc(a->type);
+}
+
 int check_layernorm(const op_layernorm *a) {
     if (!a || !width_ok(a->d) || !span_ok(a->rows, 1, a->ldx, a->d) || !span_ok(a->rows, 1, a->ldy, a->d)) return JEPA_E_USE;
-    if (!isfinite(a->eps) || a->eps < 0 || (a->rows > 0 && (!a->x || !a->y))) return JEPA_E_USE;
+    if (!isfinite(a->eps) || a->eps < 0 || !at_most_one(a->y, a->y16) ||
+        (a->rows > 0 && (!a->x || !one(a->y, a->y16))))
+        return JEPA_E_USE;
     if (a->x && a->x == a->y && stride_or(a->ldx, a->d) != stride_or(a->ldy, a->d)) return JEPA_E_USE;
-    return 0;
+    if (a->y16) return JEPA_E_UNSUPPORTED; /* GUARD */
+    return type_rc(a->type);
 }
 
 int check_layernorm_bwd(const op_layernorm_bwd *a) {
-    if (!a || !width_ok(a->d) || !span_ok(a->rows, 1, 0, a->d)) return JEPA_E_USE;
-    return a->rows > 0 && (!a->dy || !a->x || !a->mean || !a->rstd || !a->dx) ? JEPA_E_USE : 0;
+    if (!a || !width_ok(a->d) || !span_ok(a->rows, 1, 0, a->d) || !at_most_one(a->dy, a->dy16)) return JEPA_E_USE;
+    if (a->rows > 0 && (!one(a->dy, a->dy16) || !a->x || !a->mean || !a->rstd || !a->dx)) return JEPA_E_USE;
+    if (a->dy16) return JEPA_E_UNSUPPORTED; /* GUARD */
+    return type_rc(a->type);
 }
 
 /* What forward and backward of attention have in common. */
@@ -74,7 +98,11 @@ int check_attention(const op_attention *a) {
     if (!span_ok(a->batch, a->nq, a->ldq, d) || !span_ok(a->batch, a->nk, a->ldk, d) || !span_ok(a->batch, a->nk, a->ldv, d) ||
         !span_ok(a->batch, a->nq, a->ldo, d))
         return JEPA_E_USE;
-    if (a->batch > 0 && a->nq > 0 && (!a->q || !a->k || !a->v || !a->o)) return JEPA_E_USE;
+    const int full = a->q && a->k && a->v && a->o, half = a->q16 && a->k16 && a->v16 && a->o16;
+    if ((a->q || a->k || a->v || a->o) && (a->q16 || a->k16 || a->v16 || a->o16)) return JEPA_E_USE;
+    if (a->batch > 0 && a->nq > 0 && !full && !half) return JEPA_E_USE;
+    if (a->cs && a->nq != a->nk) return JEPA_E_USE;
+    if (a->q16 || a->cs) return JEPA_E_UNSUPPORTED; /* GUARD */
     return type_rc(a->type);
 }
 
@@ -86,8 +114,14 @@ int check_attention_bwd(const op_attention_bwd *a) {
         !span_ok(a->batch, a->nq, a->ldo, d) || !span_ok(a->batch, a->nq, a->lddo, d) || !span_ok(a->batch, a->nq, a->lddq, d) ||
         !span_ok(a->batch, a->nk, a->lddk, d) || !span_ok(a->batch, a->nk, a->lddv, d))
         return JEPA_E_USE;
-    if (a->batch > 0 && a->nq > 0 && (!a->q || !a->k || !a->v || !a->o || !a->dout || !a->lse || !a->dq)) return JEPA_E_USE;
-    if (a->batch > 0 && a->nk > 0 && (!a->dk || !a->dv)) return JEPA_E_USE;
+    const int any16 = a->q16 || a->k16 || a->v16 || a->o16 || a->dout16 || a->dq16 || a->dk16 || a->dv16;
+    if (any16 && (a->q || a->k || a->v || a->o || a->dout || a->dq || a->dk || a->dv)) return JEPA_E_USE;
+    if (a->batch > 0 && a->nq > 0 && (!a->lse || !(any16 ? a->q16 && a->k16 && a->v16 && a->o16 && a->dout16 && a->dq16
+                                                         : a->q && a->k && a->v && a->o && a->dout && a->dq)))
+        return JEPA_E_USE;
+    if (a->batch > 0 && a->nk > 0 && !(any16 ? a->dk16 && a->dv16 : a->dk && a->dv)) return JEPA_E_USE;
+    if (a->cs && a->nq != a->nk) return JEPA_E_USE;
+    if (a->q16 || a->cs) return JEPA_E_UNSUPPORTED; /* GUARD */
     return type_rc(a->type);
 }
 
@@ -153,13 +187,14 @@ int check_tubelets(const op_tubelets *a) {
     dtype type = a->type == T_NONE ? T_F32 : a->type;
     if (type != T_F32 && type != T_U8) return JEPA_E_UNSUPPORTED;
     if (a->batch == 0 || (a->keep && a->n_keep == 0)) return 0;
-    if (!a->x || !a->y) return JEPA_E_USE;
+    if (!a->x || !one(a->y, a->y16)) return JEPA_E_USE;
     if (type == T_U8) {
         if (!a->mean || !a->std) return JEPA_E_USE;
         for (int64_t c = 0; c < a->channels; c++)
             if (!isfinite(a->mean[c]) || !isfinite(a->std[c]) || !(a->std[c] > 0)) return JEPA_E_USE;
     }
     if (a->keep) return check_index(a->keep, a->batch * a->n_keep, a->frames / a->tubelet * (a->height / a->patch) * (a->width / a->patch));
+    if (a->y16) return JEPA_E_UNSUPPORTED; /* GUARD */
     return 0;
 }
 
@@ -174,11 +209,14 @@ int check_adamw(const op_adamw *a) {
     if (!a || !count_ok(a->n) || a->step < 1 || !isfinite(a->lr) || !isfinite(a->wd) || !isfinite(a->grad_scale) || a->grad_scale == 0)
         return JEPA_E_USE;
     if (!(a->beta1 >= 0 && a->beta1 < 1) || !(a->beta2 >= 0 && a->beta2 < 1) || !isfinite(a->eps) || a->eps < 0) return JEPA_E_USE;
+    if ((a->target16 && !a->target) || (a->target && !(a->momentum >= 0 && a->momentum <= 1))) return JEPA_E_USE;
+    if (a->param16 || a->target) return JEPA_E_UNSUPPORTED; /* GUARD */
     return a->n > 0 && (!a->param || !a->grad || !a->m || !a->v) ? JEPA_E_USE : 0;
 }
 
 int check_ema(const op_ema *a) {
     if (!a || !count_ok(a->n) || !(a->momentum >= 0 && a->momentum <= 1)) return JEPA_E_USE;
+    if (a->target16) return JEPA_E_UNSUPPORTED; /* GUARD */
     return a->n > 0 && (!a->target || !a->source) ? JEPA_E_USE : 0;
 }
 

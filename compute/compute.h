@@ -57,25 +57,40 @@ typedef struct tensor { /* a view of host memory: contiguous, row major; owns no
 int64_t tensor_count(const tensor *t);   /* product of dims; 1 for rank 0 */
 
 /* ---- the one list in which model, optimizer, EMA and checkpoint meet ---- */
-enum { PARAM_NO_DECAY = 1 /* biases and 1-D parameters */, PARAM_FIXED = 2 /* a table: never trained, decayed or averaged */ };
+enum {
+    PARAM_NO_DECAY = 1, /* biases and 1-D parameters */
+    PARAM_FIXED = 2,    /* a table: never trained, decayed or averaged */
+    PARAM_PRODUCT = 4   /* read by products only, through param_weight: may be stored as bf16 */
+};
 typedef struct param {
     char name[128];        /* Meta's names, with module before: "encoder.blocks.0.attn.qkv.weight" */
     int rank; int64_t dim[8];
     int64_t count, offset; /* elements; offset into the list's arrays, a multiple of 16 */
+    int half;              /* it lies in value16 only, at offset (PARAMS_HALF_ONLY) */
     int flags;
 } param;
 typedef struct params {
     param *item; int n, cap;
     int64_t total;         /* elements, padding included (padding stays 0) */
     buf value, grad, m, v; /* float32 [total]; grad, m, v only where asked for */
+    int64_t total16;
+    buf value16;           /* bf16: with PARAMS_HALF [total], a copy at the same offsets; with PARAMS_HALF_ONLY [total16] */
     int32_t *slot; int n_slots; /* params_find's hash table */
 } params;
-enum { PARAMS_GRAD = 1, PARAMS_MOMENTS = 2 };
+enum {
+    PARAMS_GRAD = 1,
+    PARAMS_MOMENTS = 2,
+    PARAMS_HALF = 4,     /* training in bf16: a bf16 copy beside the float32 masters; whoever changes a value renews it (params_halve, op_adamw) */
+    PARAMS_HALF_ONLY = 8 /* inference in bf16: PARAM_PRODUCT entries are stored as bf16 and not as float32 */
+};
 /* Adds one before params_alloc; returns its index or a negative code. rank <= 1 or a name ending in ".bias" sets PARAM_NO_DECAY. */
 int params_add(params *p, jepa_err *err, const char *name, int rank, const int64_t *dim);
 int params_alloc(params *p, dev *d, int what, jepa_err *err); /* one allocation per kind */
 int params_find(const params *p, const char *name);           /* index or -1; sublinear */
-float *param_value(const params *p, int i);
+float *param_value(const params *p, int i);                   /* NULL for an entry that is stored as bf16 only */
+uint16_t *param_value16(const params *p, int i);              /* its bf16 form, or NULL: there is none */
+int params_halve(params *p, queue *q, jepa_err *err);         /* PARAMS_HALF: value16 from value */
+int param_put(params *p, int i, queue *q, const float *host, int64_t at, int64_t n, jepa_err *err); /* n elements from element `at` on, into whatever it is stored as */
 float *param_grad(const params *p, int i);                    /* NULL without PARAMS_GRAD */
 void params_close(params *p);
 

@@ -1,6 +1,6 @@
 /* params.c: the flat list of named parameters: names are found by hash, values lie in one allocation per kind. */
 #include <string.h>
-#include "compute/compute.h"
+#include "compute/ops.h"
 
 enum { ALIGN = 16, MAX_PARAMS = 1 << 20 };
 static const int64_t MAX_TOTAL = (int64_t)1 << 40; /* elements: 4 TiB of float32 */
@@ -88,18 +88,37 @@ int params_add(params *p, jepa_err *err, const char *name, int rank, const int64
     return p->n++;
 }
 
+/* PARAM_PRODUCT entries go to value16, the others close ranks in value. */
+static void place_halves(params *p) {
+    p->total = p->total16 = 0;
+    for (int i = 0; i < p->n; i++) {
+        param *a = &p->item[i];
+        int64_t *total = (a->half = (a->flags & PARAM_PRODUCT) != 0) ? &p->total16 : &p->total;
+        a->offset = *total;
+        *total += (a->count + ALIGN - 1) / ALIGN * ALIGN;
+    }
+}
+
 int params_alloc(params *p, dev *d, int what, jepa_err *err) {
     if (!p || !d) return err_set(err, JEPA_E_USE, "params_alloc: no list or no device");
     if (p->value.p) return err_set(err, JEPA_E_USE, "params_alloc: the list is already allocated");
-    size_t bytes = 0;
+    if ((what & PARAMS_HALF_ONLY) && (what & ~PARAMS_HALF_ONLY))
+        return err_set(err, JEPA_E_USE, "params_alloc: a list with bf16 weights only cannot be trained");
+    size_t bytes = 0, bytes16 = 0;
+    if (what & PARAMS_HALF_ONLY) place_halves(p);
+    if (what & PARAMS_HALF) p->total16 = p->total;
     int rc = size_mul((size_t)p->total, sizeof(float), &bytes);
     if (rc < 0) err_set(err, rc, "parameter list: its size does not fit in memory");
+    if (rc == 0 && (rc = size_mul((size_t)p->total16, sizeof(uint16_t), &bytes16)) < 0)
+        err_set(err, rc, "parameter list: its size does not fit in memory");
     if (rc == 0) rc = buf_new(&p->value, d, bytes, err);
+    if (rc == 0 && bytes16) rc = buf_new(&p->value16, d, bytes16, err);
     if (rc == 0 && (what & PARAMS_GRAD)) rc = buf_new(&p->grad, d, bytes, err);
     if (rc == 0 && (what & PARAMS_MOMENTS)) rc = buf_new(&p->m, d, bytes, err);
     if (rc == 0 && (what & PARAMS_MOMENTS)) rc = buf_new(&p->v, d, bytes, err);
     if (rc < 0) {
         buf_free(&p->value);
+        buf_free(&p->value16);
         buf_free(&p->grad);
         buf_free(&p->m);
         buf_free(&p->v);
@@ -109,7 +128,36 @@ int params_alloc(params *p, dev *d, int what, jepa_err *err) {
 }
 
 float *param_value(const params *p, int i) {
-    return p && p->value.p && i >= 0 && i < p->n ? (float *)p->value.p + p->item[i].offset : NULL;
+    return p && p->value.p && i >= 0 && i < p->n && !p->item[i].half ? (float *)p->value.p + p->item[i].offset : NULL;
+}
+
+/* A copy beside the masters is kept for every entry, but read for those that products read only. */
+uint16_t *param_value16(const params *p, int i) {
+    return p && p->value16.p && i >= 0 && i < p->n && (p->item[i].half || (p->item[i].flags & PARAM_PRODUCT))
+               ? (uint16_t *)p->value16.p + p->item[i].offset
+               : NULL;
+}
+
+int params_halve(params *p, queue *q, jepa_err *err) {
+    if (!p || !q || !p->value16.p || p->total16 != p->total) return err_set(err, JEPA_E_USE, "params_halve: the list has no bf16 copy");
+    const op_convert a = {.n = p->total, .x = p->value.p, .y16 = p->value16.p};
+    int rc = dev_ops(queue_dev(q))->convert(q, &a);
+    return rc < 0 ? err_set(err, rc, "parameters could not be converted to bf16") : 0;
+}
+
+int param_put(params *p, int i, queue *q, const float *host, int64_t at, int64_t n, jepa_err *err) {
+    if (!p || !p->value.p || i < 0 || i >= p->n || at < 0 || n < 0 || at > p->item[i].count || n > p->item[i].count - at)
+        return err_set(err, JEPA_E_USE, "param_put: no such elements");
+    const param *a = &p->item[i];
+    if (!a->half) return buf_put(q, (float *)p->value.p + a->offset + at, host, (size_t)n * sizeof *host, err);
+    uint16_t piece[4096], *to = (uint16_t *)p->value16.p + a->offset + at;
+    int rc = 0;
+    for (int64_t k = 0; k < n && !rc; k += 4096) {
+        const int64_t m = n - k < 4096 ? n - k : 4096;
+        for (int64_t j = 0; j < m; j++) piece[j] = f32_to_bf16(host[k + j]);
+        rc = buf_put(q, to + k, piece, (size_t)m * sizeof *piece, err);
+    }
+    return rc;
 }
 
 float *param_grad(const params *p, int i) { return p && p->grad.p && i >= 0 && i < p->n ? (float *)p->grad.p + p->item[i].offset : NULL; }
@@ -117,6 +165,7 @@ float *param_grad(const params *p, int i) { return p && p->grad.p && i >= 0 && i
 void params_close(params *p) {
     if (!p) return;
     buf_free(&p->value);
+    buf_free(&p->value16);
     buf_free(&p->grad);
     buf_free(&p->m);
     buf_free(&p->v);

@@ -8,6 +8,7 @@ void ops_init_ref(ops *t) {
     t->linear_unpack = ref_linear_unpack;
     t->gelu = ref_gelu;
     t->gelu_bwd = ref_gelu_bwd;
+    t->convert = ref_convert;
     t->layernorm = ref_layernorm;
     t->layernorm_bwd = ref_layernorm_bwd;
     t->attention = ref_attention;

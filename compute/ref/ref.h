@@ -9,6 +9,7 @@ int ref_linear_pack(queue *q, packed **out, const float *w, int64_t out_dim, int
 void ref_linear_unpack(queue *q, packed **p);
 int ref_gelu(queue *q, const op_gelu *a);
 int ref_gelu_bwd(queue *q, const op_gelu_bwd *a);
+int ref_convert(queue *q, const op_convert *a);
 int ref_layernorm(queue *q, const op_layernorm *a);
 int ref_layernorm_bwd(queue *q, const op_layernorm_bwd *a);
 int ref_attention(queue *q, const op_attention *a);

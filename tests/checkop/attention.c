@@ -294,7 +294,7 @@ static void backward_refusals(ctx *c) {
     bad.scale = INFINITY;
     job_refuse(c, &j, &bad, JEPA_E_USE, "scale infinite");
     bad = good;
-    bad.type = T_BF16;
+    bad.type = T_F16;
     job_refuse(c, &j, &bad, JEPA_E_UNSUPPORTED, "bf16");
     job_close(&j);
 }
