@@ -3,6 +3,7 @@
  * vf: VW floats; +, -, *, / work on it. vload_part, vstore_part touch the first n < VW floats only (the rest loads as 0).
  * vfma a·b + c. vmax, vmin: where either is NaN the second argument. vscale2(a, n): a·2^n for whole n. vround: to nearest even.
  * vzero_below(v, x, low): 0 where x < low, else v. vpick_below(x, low, a, b): a where x < low, else b. vsum, vtop: over the lanes.
+ * vload16, vstore16: the same numbers stored as bf16 (to nearest even, NaN stays NaN).
  * TILE_ROWS: rows of the register tile of small products: what the register file holds with two vectors each. */
 #ifndef JEPA_VEC_H
 #define JEPA_VEC_H
@@ -27,6 +28,22 @@ static inline void vstore_some(float *p, vf v, int64_t n) {
         vstore(p, v);
     else
         vstore_part(p, v, n);
+}
+
+static inline vf vload16_some(const uint16_t *p, int64_t n) {
+    if (n >= VW) return vload16(p);
+    uint16_t t[VW] = {0};
+    for (int64_t i = 0; i < n; i++) t[i] = p[i];
+    return vload16(t);
+}
+static inline void vstore16_some(uint16_t *p, vf v, int64_t n) {
+    if (n >= VW) {
+        vstore16(p, v);
+        return;
+    }
+    uint16_t t[VW];
+    vstore16(t, v);
+    for (int64_t i = 0; i < n; i++) p[i] = t[i];
 }
 
 /* 2^f for f in [-1/2, 1/2]: minimax polynomial of degree 6, relative error 1.9e-9 before rounding. In pairs, not by Horner's rule: a

@@ -27,6 +27,18 @@ static inline __m256i vmask(int64_t n) { return _mm256_cmpgt_epi32(_mm256_set1_e
 static inline vf vload_part(const float *p, int64_t n) { return _mm256_maskload_ps(p, vmask(n)); }
 static inline void vstore_part(float *p, vf v, int64_t n) { _mm256_maskstore_ps(p, vmask(n), v); }
 
+static inline vf vload16(const uint16_t *p) {
+    return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)p)), 16));
+}
+static inline __m128i vhalf(vf v) {
+    __m256i x = _mm256_castps_si256(v), odd = _mm256_and_si256(_mm256_srli_epi32(x, 16), _mm256_set1_epi32(1));
+    __m256i r = _mm256_add_epi32(_mm256_add_epi32(x, _mm256_set1_epi32(0x7fff)), odd);
+    __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(v, v, _CMP_UNORD_Q));
+    r = _mm256_srli_epi32(_mm256_blendv_epi8(r, _mm256_or_si256(x, _mm256_set1_epi32(0x400000)), nan), 16);
+    return _mm_packus_epi32(_mm256_castsi256_si128(r), _mm256_extracti128_si256(r, 1));
+}
+static inline void vstore16(uint16_t *p, vf v) { _mm_storeu_si128((__m128i *)p, vhalf(v)); }
+
 static inline float vsum(vf v) {
     __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
     s = _mm_add_ps(s, _mm_movehl_ps(s, s));

@@ -24,6 +24,17 @@ static inline __mmask16 vmask(int64_t n) { return (__mmask16)((1u << n) - 1); }
 static inline vf vload_part(const float *p, int64_t n) { return _mm512_maskz_loadu_ps(vmask(n), p); }
 static inline void vstore_part(float *p, vf v, int64_t n) { _mm512_mask_storeu_ps(p, vmask(n), v); }
 
+static inline vf vload16(const uint16_t *p) {
+    return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)p)), 16));
+}
+/* Not vcvtneps2bf16, which flushes what is denormal and which not every AVX-512 has. */
+static inline void vstore16(uint16_t *p, vf v) {
+    __m512i x = _mm512_castps_si512(v), odd = _mm512_and_si512(_mm512_srli_epi32(x, 16), _mm512_set1_epi32(1));
+    __m512i r = _mm512_add_epi32(_mm512_add_epi32(x, _mm512_set1_epi32(0x7fff)), odd);
+    r = _mm512_mask_or_epi32(r, _mm512_cmp_ps_mask(v, v, _CMP_UNORD_Q), x, _mm512_set1_epi32(0x400000));
+    _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(_mm512_srli_epi32(r, 16)));
+}
+
 static inline float vsum(vf v) { return _mm512_reduce_add_ps(v); }
 static inline float vtop(vf v) { return _mm512_reduce_max_ps(v); }
 #endif

@@ -38,6 +38,15 @@ static inline vf vload_part(const float *p, int64_t n) {
 static inline void vstore_part(float *p, vf v, int64_t n) {
     for (int64_t i = 0; i < n && i < VW; i++) p[i] = v[i];
 }
+static inline vf vload16(const uint16_t *p) { return (vf)(vi){(int32_t)((uint32_t)p[0] << 16), (int32_t)((uint32_t)p[1] << 16),
+                                                              (int32_t)((uint32_t)p[2] << 16), (int32_t)((uint32_t)p[3] << 16)}; }
+static inline void vstore16(uint16_t *p, vf v) {
+    typedef uint32_t vu __attribute__((vector_size(16)));
+    vu x = (vu)v, r = x + 0x7fffu + ((x >> 16) & 1u), nan = (vu)(v != v);
+    r = ((r & ~nan) | ((x | 0x400000u) & nan)) >> 16;
+    for (int i = 0; i < VW; i++) p[i] = (uint16_t)r[i];
+}
+
 static inline float vsum(vf v) { return (v[0] + v[2]) + (v[1] + v[3]); }
 static inline float vtop(vf v) {
     float a = v[0] > v[2] ? v[0] : v[2], b = v[1] > v[3] ? v[1] : v[3];
