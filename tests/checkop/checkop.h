@@ -15,7 +15,8 @@
 #include <string.h>
 #include "compute/ops.h"
 
-#define ULP 0x1p-24 /* the relative error of one float32 rounding */
+#define ULP 0x1p-24  /* the relative error of one float32 rounding */
+#define ULP16 0x1p-8 /* of one bf16 rounding */
 
 typedef enum { IN, OUT, INOUT } role; /* INOUT: starts with numbers (+=, in place); OUT: starts with NaN */
 
@@ -25,6 +26,7 @@ typedef struct array {
     dtype type;
     int64_t rows, width, ld; /* row i: width elements from i·ld on; the last row has no gap behind it */
     double abs, rel, rms;    /* bound of an element: abs + rel·|ref| + rms·(root mean square of ref's finite values around it) */
+    const char *rounds;      /* or: no bound; it holds the values of that float32 array of the job as bf16, to the bit */
     int parts, heads;        /* around it: its part of the array (q, k and v of a packed row), or if larger its head's piece of its row */
     unsigned char *init; /* what it holds before a run */
 } array;
@@ -67,7 +69,9 @@ job job_of(ctx *c, const char *op, job_call call, const void *arg, const char *f
 /* Filled with normal numbers (float types) or zeros; OUT with NaN. ld 0: width. */
 array *job_array(ctx *c, job *j, role r, const char *name, dtype type, int64_t rows, int64_t width, int64_t ld);
 array *job_find(const job *j, const char *name); /* or NULL */
-float *row_of(array *a, int64_t i);
+float *row_of(array *a, int64_t i);                       /* of a float32 array */
+double get(const array *a, int64_t row, int64_t k);       /* of any float array */
+void put(array *a, int64_t row, int64_t k, double v);
 int64_t array_span(const array *a);
 void *at(const job *j, void **place, const char *name);       /* its pointer in this run; NULL: no such array, or job.null */
 void fill_normal(ctx *c, array *a, double mean, double sd);
@@ -80,6 +84,10 @@ double largest(const array *a); /* max |value| of a float array's rows */
  * path in a million, and σ itself is 1.3 times as large for some pair of rows. Ten of these for the largest of millions of outputs:
  * 3.3·√k·ULP of |y| and 2.4·k·ULP of σ. Storing, and ref's own rounding of y: 2 ULP more. */
 void bound_sum(array *a, double k, double sigma);
+
+/* Adds what storing as bf16 does to a bound: ref and the kernel round once each, and may land on neighbours. (A kernel that cut instead of
+ * rounding would pass; `rounds` is the check of that.) */
+void bound_bf16(array *a);
 
 void job_run(ctx *c, job *j);
 /* A NaN in one element of each float input in turn: NaN where ref has NaN, numbers where ref has numbers. */

@@ -69,7 +69,7 @@ array *job_array(ctx *c, job *j, role r, const char *name, dtype type, int64_t r
     a->init = need(malloc(bytes + 1));
     memset(a->init, 0xff, bytes);
     if (r != OUT) {
-        if (type == T_F32)
+        if (type == T_F32 || type == T_BF16)
             fill_normal(c, a, 0, 1);
         else
             for (int64_t i = 0; i < rows; i++)
@@ -86,6 +86,19 @@ array *job_find(const job *j, const char *name) {
 
 float *row_of(array *a, int64_t i) { return (float *)a->init + i * a->ld; }
 
+static double value(const void *p, dtype t, size_t i) {
+    return t == T_F64 ? ((const double *)p)[i] : t == T_BF16 ? (double)bf16_to_f32(((const uint16_t *)p)[i]) : (double)((const float *)p)[i];
+}
+
+double get(const array *a, int64_t row, int64_t k) { return value(a->init, a->type, (size_t)(row * a->ld + k)); }
+
+void put(array *a, int64_t row, int64_t k, double v) {
+    if (a->type == T_BF16)
+        ((uint16_t *)a->init)[row * a->ld + k] = f32_to_bf16((float)v);
+    else
+        row_of(a, row)[k] = (float)v;
+}
+
 void *at(const job *j, void **place, const char *name) {
     if (j->null && !strcmp(j->null, name)) return NULL;
     const array *a = job_find(j, name);
@@ -94,19 +107,24 @@ void *at(const job *j, void **place, const char *name) {
 
 void fill_normal(ctx *c, array *a, double mean, double sd) {
     for (int64_t i = 0; i < a->rows; i++)
-        for (int64_t k = 0; k < a->width; k++) row_of(a, i)[k] = (float)(mean + sd * rng_normal(&c->r));
+        for (int64_t k = 0; k < a->width; k++) put(a, i, k, mean + sd * rng_normal(&c->r));
 }
 
 void fill_uniform(ctx *c, array *a, double low, double high) {
     for (int64_t i = 0; i < a->rows; i++)
-        for (int64_t k = 0; k < a->width; k++) row_of(a, i)[k] = (float)rng_uniform(&c->r, low, high);
+        for (int64_t k = 0; k < a->width; k++) put(a, i, k, rng_uniform(&c->r, low, high));
 }
 
 double largest(const array *a) {
     double m = 0;
     for (int64_t i = 0; i < a->rows; i++)
-        for (int64_t k = 0; k < a->width; k++) m = fmax(m, fabs(row_of((array *)a, i)[k]));
+        for (int64_t k = 0; k < a->width; k++) m = fmax(m, fabs(get(a, i, k)));
     return m;
+}
+
+void bound_bf16(array *a) {
+    a->rel += 2 * ULP16;
+    a->abs += 0x1p-133;
 }
 
 void bound_sum(array *a, double k, double sigma) {
@@ -182,8 +200,6 @@ static int whole(ctx *c, const job *j, const run *r, const char *who) {
     return 1;
 }
 
-static double value(const void *p, dtype t, size_t i) { return t == T_F64 ? ((const double *)p)[i] : ((const float *)p)[i]; }
-
 /* Sum of squares of the finite values among elements from … to of a row, and how many there are. */
 static double squares(const array *a, const void *p, int64_t row, int64_t from, int64_t to, int64_t *n) {
     double sum = 0;
@@ -219,7 +235,8 @@ static int compare(ctx *c, const job *j, const run *want, const run *have, const
         const array *a = &j->a[i];
         size_t size = dtype_size(a->type);
         if (a->role == IN) continue;
-        if (a->type != T_F32 && a->type != T_F64) { /* bytes: zero's */
+        if (a->rounds) continue; /* rounded() */
+        if (a->type != T_F32 && a->type != T_F64 && a->type != T_BF16) { /* bytes: zero's */
             if (!memcmp(want->p[i], have->p[i], array_bytes(a))) continue;
             say(c, j, "%s: %s differs", who, a->name);
             return 0;
@@ -254,6 +271,26 @@ static int compare(ctx *c, const job *j, const run *want, const run *have, const
     return 1;
 }
 
+/* The arrays that are another one's values as bf16, to the bit; NaN as NaN. */
+static int rounded(ctx *c, const job *j, const run *r, const char *who) {
+    for (int i = 0; i < j->n; i++) {
+        const array *a = &j->a[i], *of = a->rounds ? job_find(j, a->rounds) : NULL;
+        if (!of || (j->null && (!strcmp(j->null, a->name) || !strcmp(j->null, a->rounds)))) continue;
+        const float *full = r->p[of - j->a];
+        const uint16_t *half = r->p[i];
+        for (int64_t row = 0; row < a->rows; row++)
+            for (int64_t k = 0; k < a->width; k++) {
+                float x = full[row * of->ld + k];
+                uint16_t y = half[row * a->ld + k];
+                if (y == f32_to_bf16(x) || (isnan(x) && isnan(bf16_to_f32(y)))) continue;
+                say(c, j, "%s: %s[%lld,%lld] = %.9g, but %s there is %.9g", who, a->name, (long long)row, (long long)k, bf16_to_f32(y),
+                    a->rounds, x);
+                return 0;
+            }
+    }
+    return 1;
+}
+
 static int same_bits(ctx *c, const job *j, const run *one, const run *two, const char *who) {
     for (int i = 0; i < j->n; i++)
         if (memcmp(one->p[i], two->p[i], array_bytes(&j->a[i]))) {
@@ -271,6 +308,7 @@ static void against_ref(ctx *c, job *j, const run *want, int t, int repeat) {
     if (!ok) say(c, j, "%s: returned %d, ref %d", WHO[t], have.rc, want->rc);
     ok = whole(c, j, &have, WHO[t]) && ok;
     ok = ok && compare(c, j, want, &have, WHO[t]);
+    ok = ok && rounded(c, j, &have, WHO[t]);
     if (ok && repeat) {
         run again = go(j, c->dev[t], c->dev_q[t]);
         same_bits(c, j, &have, &again, WHO[t]);
@@ -315,10 +353,11 @@ void job_run(ctx *c, job *j) {
     run want = go(j, c->ref, c->ref_q);
     c->cases++;
     if (want.rc < 0) say(c, j, "ref returned %d", want.rc);
-    if (want.rc >= 0 && whole(c, j, &want, "ref")) {
+    if (want.rc >= 0 && whole(c, j, &want, "ref") && rounded(c, j, &want, "ref")) {
         for (int i = 0; i < j->n; i++)
-            for (int64_t e = 0; j->a[i].role == INOUT && j->a[i].type == T_F32 && e < j->a[i].rows * j->a[i].width; e++)
-                if (!isfinite(value(want.p[i], T_F32, (size_t)(e / j->a[i].width * j->a[i].ld + e % j->a[i].width)))) {
+            for (int64_t e = 0; j->a[i].role == INOUT && (j->a[i].type == T_F32 || j->a[i].type == T_BF16) &&
+                                e < j->a[i].rows * j->a[i].width; e++)
+                if (!isfinite(value(want.p[i], j->a[i].type, (size_t)(e / j->a[i].width * j->a[i].ld + e % j->a[i].width)))) {
                     say(c, j, "ref: %s is not finite", j->a[i].name);
                     e = INT64_MAX - 1;
                 }
@@ -336,19 +375,19 @@ void job_nan(ctx *c, job *j) {
     if (c->bench) return;
     for (int i = 0; i < j->n; i++) {
         array *a = &j->a[i];
-        if (a->role == OUT || a->type != T_F32 || !a->rows) continue;
+        if (a->role == OUT || (a->type != T_F32 && a->type != T_BF16) || !a->rows) continue;
         for (int n = 0; n < 4; n++) { /* first, last, and two anywhere */
             int64_t row = n == 0 ? 0 : n == 1 ? a->rows - 1 : rng_below(&c->r, (uint32_t)a->rows);
             int64_t k = n == 0 ? 0 : n == 1 ? a->width - 1 : rng_below(&c->r, (uint32_t)a->width);
-            float *f = row_of(a, row) + k, kept = *f;
+            double kept = get(a, row, k);
             size_t length = strlen(j->shape);
             snprintf(j->shape + length, sizeof j->shape - length, ", NaN in %s[%lld,%lld]", a->name, (long long)row, (long long)k);
-            *f = NAN;
+            put(a, row, k, NAN);
             run want = go(j, c->ref, c->ref_q);
             c->cases++;
             for (int t = 0; t < c->teams; t++) against_ref(c, j, &want, t, 0);
             unplace(j, &want);
-            *f = kept;
+            put(a, row, k, kept);
             j->shape[length] = 0;
         }
     }
