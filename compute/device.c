@@ -25,6 +25,7 @@ static const char *isa_text(unsigned flags) {
 
 static void fill(dev *d) {
     char library[64] = "";
+    profile_close(d);
     memset(&d->table, 0, sizeof d->table);
     ops_init_ref(&d->table);
     if (d->kind == DEV_REF) {
@@ -66,6 +67,7 @@ int dev_open(dev **out, const char *name, int threads, jepa_err *err) {
 
 void dev_close(dev **d) {
     if (!d) return;
+    if (*d) profile_close(*d);
     mem_free(*d);
     *d = NULL;
 }

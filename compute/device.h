@@ -18,6 +18,7 @@ struct dev {
     unsigned found; /* CPU_*: what the machine has */
     unsigned flags; /* CPU_*: what the table below was filled for */
     ops table;
+    struct profile *profile; /* compute/profile.c: the table times what it does; or NULL */
 };
 
 struct queue {
@@ -29,6 +30,7 @@ struct queue {
 };
 
 unsigned cpu_detect(void);
+void profile_close(dev *d);
 
 /* compute/cpu/init.c: what the cpu back end's products come from, for dev_describe: "oneDNN 2.6.3", or "". */
 void cpu_library(char *text, size_t size);

@@ -1,0 +1,55 @@
+/* bench.h: what `jepa bench` measures of inference: products, encoder, predictor. Not installed.
+ *
+ *     bench_cfg c; bench_cfg_defaults(&c); c.arch = "vit_base";
+ *     bench *b; bench_open(&b, &c, 0, &err);
+ *     bench_row row; bench_encoder(b, &row, &err);      // row.flops / row.time.median
+ *     bench_close(&b); */
+#ifndef JEPA_INFER_BENCH_H
+#define JEPA_INFER_BENCH_H
+#include "base/measure.h"
+#include "infer/infer.h"
+
+typedef struct bench_cfg {
+    const char *arch;            /* "vit_small", …: random weights, V-JEPA 2's configuration */
+    const char *model;           /* a file instead (jepa_open), with open's options; NULL: arch */
+    const jepa_options *open;
+    const char *device, *precision; /* "cpu", "ref"; "f32" … */
+    int threads;                 /* 0: all cores */
+    int frames, height, width;   /* 0: the model's; arch: 16 of 224 x 224 */
+    int64_t batch;
+    uint64_t seed;               /* of weights, clips and masks */
+    measure_cfg time;
+} bench_cfg;
+void bench_cfg_defaults(bench_cfg *c);
+
+typedef struct bench_row { /* one thing measured */
+    spread time;                 /* seconds a run */
+    double flops;                /* of a run (predictor/flops.h) */
+    int64_t clips, tokens;       /* of a run; tokens an item that enter */
+    int64_t context, target;     /* predictor: tokens an item */
+    int64_t weights, working;    /* bytes: parameters as stored; activations and buffers of a run */
+    memory_use first, last;      /* of the process: after the first run, after the last */
+} bench_row;
+
+typedef struct bench { /* a device with a model on it */
+    bench_cfg c;
+    dev *d; queue *q;
+    jepa *m; jepa_run *run;      /* c.model */
+    params p, pp;                /* c.arch */
+    enc *e; pred *pr;            /* m's, or its own */
+    const params *ep, *prp;      /* where their values lie */
+    int frames, height, width;
+    char name[64];               /* of the model, as printed */
+} bench;
+/* predictor: that too. memory_mark is called first: the rows' peaks count from here. */
+int bench_open(bench **out, const bench_cfg *c, int predictor, jepa_err *err);
+void bench_close(bench **b);
+/* Pixels in, tokens out, as `jepa embed` runs it: packed weights, working memory allocated before. */
+int bench_encoder(bench *b, bench_row *out, jepa_err *err);
+/* Context tokens in, predictions at target tokens out, with the masks of V-JEPA 2's first generator (8 blocks of 0.15). */
+int bench_predictor(bench *b, bench_row *out, jepa_err *err);
+/* y = x·wᵀ through the device's own `linear` (the best form of the weight it has), with what follows it: the rate that all others are a share of. */
+int bench_product(dev *d, const bench_cfg *c, int64_t rows, int64_t in, int64_t out_dim, int act, bench_row *out, jepa_err *err);
+/* Moving digits [batch, frames, height, width, 3]: a picture that is the same on every machine. */
+int bench_clips(uint8_t *x, int64_t batch, int frames, int height, int width, uint64_t seed, jepa_err *err);
+#endif
