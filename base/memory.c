@@ -4,12 +4,28 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 enum { ALIGN = 64 };        /* one cache line, and the widest vector load */
+enum { LAZY = 32 << 20 };   /* from here on malloc maps a block by itself */
 enum { LARGE = 64 << 20 };  /* from here on a block is compared with what there is: the kernel would grant it and kill later */
 
 int size_mul(size_t a, size_t b, size_t *out) { return __builtin_mul_overflow(a, b, out) ? JEPA_E_MEMORY : 0; }
 int size_add(size_t a, size_t b, size_t *out) { return __builtin_add_overflow(a, b, out) ? JEPA_E_MEMORY : 0; }
+
+/* A plan is made for the most tokens that a mask may keep, and most steps keep far fewer: a page that nobody writes to must not become
+ * memory. The kernel gives zero pages for those that are let go, and a large block's are fresh anyway. */
+static void clear(unsigned char *p, size_t bytes) {
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE), front = (page - (uintptr_t)p % page) % page;
+    const size_t middle = bytes >= LAZY ? (bytes - front) / page * page : 0;
+    if (!middle || madvise(p + front, middle, MADV_DONTNEED)) {
+        memset(p, 0, bytes);
+        return;
+    }
+    memset(p, 0, front);
+    memset(p + front + middle, 0, bytes - front - middle);
+}
 
 void *mem_alloc(size_t n, size_t size) {
     size_t bytes, padded;
@@ -17,8 +33,8 @@ void *mem_alloc(size_t n, size_t size) {
     padded = padded / ALIGN * ALIGN;
     if (!padded) padded = ALIGN;
     if (fault_point("alloc") || (padded >= LARGE && padded > mem_available())) return NULL;
-    void *p = aligned_alloc(ALIGN, padded);
-    if (p) memset(p, 0, padded);
+    unsigned char *p = aligned_alloc(ALIGN, padded);
+    if (p) clear(p, padded);
     return p;
 }
 

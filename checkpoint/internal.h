@@ -66,6 +66,7 @@ const char *weights_name(const weight_file *w, int i);
 int weights_has(const weight_file *w, const char *name);
 const void *pt_bytes(const pt_file *f, size_t *size); /* the whole mapped file */
 void pt_release(const pt_file *f);
+int pt_copy_part(const pt_tensor *t, int64_t first, int64_t n, float *dst); /* of pt_copy_f32's order: n elements from element `first` on */
 int pt_is_legacy(const pt_file *f);
 int pt_has_optimizer(const pt_file *f); /* a dict under one of the names that trainers give it, with something in it */
 
@@ -98,8 +99,10 @@ struct ck {
 };
 int ck_collect(ck *c, jepa_err *err); /* tensor and by_name, of the files */
 const ck_tensor *ck_find(const ck *c, const char *name);
-int ck_copy_f32(const ck_tensor *t, int64_t slice, float *dst); /* slice >= 0: that one of the first dimension */
-void ck_release(const ck *c);
+/* n elements from element `first` on, in row-major order; slice >= 0: of that one of the first dimension */
+int ck_copy_part(const ck_tensor *t, int64_t slice, int64_t first, int64_t n, float *dst);
+void ck_release(const ck *c);                             /* gives all mapped pages back */
+void ck_release_tensor(const ck *c, const ck_tensor *t); /* those of one tensor */
 void ck_note(ck *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* LAYOUT_META (meta_names.c, meta_config.c, meta_hints.c) */
 int meta_names(ck *c, jepa_err *err); /* tensor and by_name, of the state dicts that are a model's */
@@ -122,6 +125,7 @@ int config_pooler(const ck *c, model_cfg *m, jepa_err *err); /* names_pooler.c *
 int config_to_hf(json_writer *w, const model_cfg *m, dtype store, const char *where, jepa_err *err);
 void config_to_own(json_writer *w, const model_cfg *m, const ck_part *part, int n, int64_t step);
 int write_own(const char *dir, const model_cfg *m, const ck_part *part, int n, dtype store, int64_t step, jepa_err *err);
+int part_is_half(const ck_part *part, const char *where, jepa_err *err); /* refused: it has no float32 values (PARAMS_HALF_ONLY) */
 
 /* step folder names: "step-00000120"; -1: another name. */
 int64_t step_of_name(const char *name);

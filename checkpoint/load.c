@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+enum { PIECE = 16384 }; /* elements converted at a time */
+
 typedef struct source { /* where one parameter comes from */
     const ck_tensor *t[3];
     int parts; /* 0: missing; 3: query, key, value; 2: key, value */
@@ -13,7 +15,7 @@ typedef struct source { /* where one parameter comes from */
 
 typedef struct load {
     const ck *c;
-    const params *p;
+    params *p;
     const char *prefix, *module; /* of the parameter names; of our own file names, "encoder." */
     ck_module m;
     const name_row *rows;
@@ -186,15 +188,22 @@ static void leftovers(load *l) {
     }
 }
 
-static int fill(load *l, int i) {
+/* In pieces, into whatever the parameter is stored as; the file's pages go as soon as they were read, so that weights exist once. */
+static int fill(load *l, int i, float *piece, queue *q, jepa_err *err) {
     const source *s = &l->from[i];
-    float *to = param_value(l->p, i);
-    size_t n = (size_t)l->p->item[i].count / (size_t)s->parts;
-    for (int k = 0; k < s->parts; k++) {
-        int rc = ck_copy_f32(s->t[k], s->slice, to + (size_t)k * n);
-        if (rc) return rc;
+    const int64_t each = l->p->item[i].count / s->parts;
+    int rc = 0;
+    for (int k = 0; k < s->parts && !rc; k++) {
+        for (int64_t at = 0, n; at < each && !rc; at += n) {
+            n = each - at < PIECE ? each - at : PIECE;
+            if ((rc = ck_copy_part(s->t[k], s->slice, at, n, piece)))
+                err_set_at(err, rc, l->c->path, -1, "%s: %s could not be converted", l->c->path, s->t[k]->name);
+            else
+                rc = param_put(l->p, i, q, piece, each * k + at, n, err);
+        }
+        ck_release_tensor(l->c, s->t[k]);
     }
-    return 0;
+    return rc;
 }
 
 static int verdict(load *l, jepa_err *err) {
@@ -244,6 +253,8 @@ static const char *serves(const ck *c, ck_module m) {
 
 int ck_load(const ck *c, params *p, const char *prefix, ck_module m, int flags, ck_report *report, jepa_err *err) {
     ck_report none;
+    float *piece = NULL;
+    queue *q = NULL;
     int rc = 0;
     load l = {.c = c, .p = p, .prefix = prefix, .m = m, .report = report ? report : &none};
     *l.report = (ck_report){0};
@@ -272,14 +283,18 @@ int ck_load(const ck *c, params *p, const char *prefix, ck_module m, int flags, 
         rc = verdict(&l, err);
         goto done;
     }
+    piece = mem_alloc(PIECE, sizeof *piece);
+    rc = piece ? queue_open(&q, p->value.d, err) : err_set_at(err, JEPA_E_MEMORY, c->path, -1, "%s: no memory to load it", c->path);
     for (int i = 0; !rc && i < p->n; i++)
         if (l.from[i].parts) {
-            rc = fill(&l, i);
+            rc = fill(&l, i, piece, q, err);
             l.report->loaded++;
         }
-    if (rc) rc = err_set_at(err, rc, c->path, -1, "%s: a tensor could not be converted", c->path);
+    if (!rc) rc = queue_wait(q, err);
     ck_release(c);
 done:
+    queue_close(&q);
+    mem_free(piece);
     l.report->missing = l.missing + l.unlike;
     l.report->unexpected = l.unexpected;
     l.report->ignored = l.ignored;

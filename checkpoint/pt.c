@@ -394,25 +394,40 @@ const pt_tensor *pt_find(const pt_file *f, const char *top, const char *name) {
 }
 
 /* Contiguous runs of the last dimensions are converted at once; the rest by counting through the indices. */
-int pt_copy_f32(const pt_tensor *t, float *dst) {
+int pt_copy_part(const pt_tensor *t, int64_t first, int64_t n, float *dst) {
     size_t one = dtype_size(t->type), run = 1;
     if (!one) return JEPA_E_UNSUPPORTED;
     int outer = t->rank;
     for (int i = 0; i < t->rank; i++)
         if (!t->dim[i]) return 0;
     while (outer && (t->dim[outer - 1] == 1 || t->stride[outer - 1] == (int64_t)run)) run *= (size_t)t->dim[--outer];
-    int64_t at[8] = {0};
+    int64_t at[8] = {0}, skip = first / (int64_t)run;
+    size_t in = (size_t)(first % (int64_t)run); /* elements of the run that come before */
     const char *from = t->data;
-    for (;;) {
-        int rc = convert_to_f32(dst, from, t->type, run), i;
+    for (int i = outer - 1; i >= 0; i--) {
+        at[i] = skip % t->dim[i];
+        skip /= t->dim[i];
+        from += (size_t)at[i] * (size_t)t->stride[i] * one;
+    }
+    while (n > 0) {
+        const size_t now = (int64_t)(run - in) < n ? run - in : (size_t)n;
+        const int rc = convert_to_f32(dst, from + in * one, t->type, now);
         if (rc) return rc;
-        dst += run;
-        for (i = outer - 1; i >= 0; i--) {
+        dst += now;
+        n -= (int64_t)now;
+        in = 0;
+        for (int i = outer - 1; i >= 0; i--) {
             from += (size_t)t->stride[i] * one;
             if (++at[i] < t->dim[i]) break;
             from -= (size_t)t->stride[i] * (size_t)t->dim[i] * one;
             at[i] = 0;
         }
-        if (i < 0) return 0;
     }
+    return 0;
+}
+
+int pt_copy_f32(const pt_tensor *t, float *dst) {
+    int64_t n = 1; /* fits: the file holds them */
+    for (int i = 0; i < t->rank; i++) n *= t->dim[i];
+    return pt_copy_part(t, 0, n, dst);
 }

@@ -218,6 +218,7 @@ static int check(const char *path, const ck_part *part, int n, dtype store, jepa
         for (int k = 0; k < part[i].p->n; k++) any |= mine(&part[i], k);
         if (!any || !part[i].p->value.p)
             return err_set_at(err, JEPA_E_USE, path, -1, "%s: no parameters named %s* to write", path, part[i].prefix);
+        if (part_is_half(&part[i], path, err)) return JEPA_E_USE;
         if (part[i].module == CK_POOLER)
             return err_set_at(err, JEPA_E_USE, path, -1, "%s: a classification head has no place in a checkpoint of Meta's form", path);
         for (int k = 0; k < i; k++)

@@ -47,6 +47,13 @@ static size_t count_of(const ck_part *part, int n) {
     return all;
 }
 
+int part_is_half(const ck_part *part, const char *where, jepa_err *err) {
+    for (int i = 0; i < part->p->n; i++)
+        if (part->p->item[i].half)
+            return err_set_at(err, JEPA_E_USE, where, -1, "%s: weights that were opened as bf16 are not written; open the model as f32", where);
+    return 0;
+}
+
 static int check_parts(const ck_part *part, int n, dtype store, const char *dir, jepa_err *err) {
     if (n < 1 || (store != T_F32 && store != T_BF16 && store != T_F16))
         return err_set_at(err, JEPA_E_USE, dir, -1, "%s: nothing to write, or not as f32, bf16 or f16", dir);
@@ -56,6 +63,7 @@ static int check_parts(const ck_part *part, int n, dtype store, const char *dir,
         for (int j = 0; j < part[i].p->n; j++) any |= !strncmp(part[i].p->item[j].name, part[i].prefix, k);
         if (!any || !part[i].p->value.p)
             return err_set_at(err, JEPA_E_USE, dir, -1, "%s: no parameters named %s* to write", dir, part[i].prefix);
+        if (part_is_half(&part[i], dir, err)) return JEPA_E_USE;
     }
     return 0;
 }

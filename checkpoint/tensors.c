@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 /* ---- one file ---- */
@@ -93,7 +94,7 @@ const ck_tensor *ck_find(const ck *c, const char *name) {
     return NULL;
 }
 
-int ck_copy_f32(const ck_tensor *t, int64_t slice, float *dst) {
+int ck_copy_part(const ck_tensor *t, int64_t slice, int64_t first, int64_t n, float *dst) {
     pt_tensor v = {.type = t->type, .rank = t->rank, .data = t->data};
     int skip = slice >= 0;
     memcpy(v.dim, t->dim, sizeof v.dim);
@@ -104,7 +105,7 @@ int ck_copy_f32(const ck_tensor *t, int64_t slice, float *dst) {
         memmove(v.dim, v.dim + 1, (size_t)v.rank * sizeof *v.dim);
         memmove(v.stride, v.stride + 1, (size_t)v.rank * sizeof *v.stride);
     }
-    return pt_copy_f32(&v, dst);
+    return pt_copy_part(&v, first, n, dst);
 }
 
 static void release(const weight_file *w) {
@@ -112,6 +113,26 @@ static void release(const weight_file *w) {
         pt_release(w->pt);
     else
         st_release(w->st);
+}
+
+static const void *bytes_of(const weight_file *w, size_t *n) { return w->pt ? pt_bytes(w->pt, n) : st_bytes(w->st, n); }
+
+/* Pages that a neighbour reaches into come again when it is read. */
+void ck_release_tensor(const ck *c, const ck_tensor *t) {
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), at = (uintptr_t)t->data;
+    size_t reach = 1;
+    for (int i = 0; i < t->rank; i++) {
+        if (!t->dim[i]) return;
+        reach += (size_t)(t->dim[i] - 1) * (size_t)t->stride[i];
+    }
+    for (int i = 0; i < c->files; i++) { /* only what lies in a file's mapping may be given back */
+        size_t n;
+        const uintptr_t map = (uintptr_t)bytes_of(&c->file[i], &n);
+        if (at < map || at - map >= n) continue;
+        const uintptr_t from = at / page * page, left = map + n - from, want = at - from + reach * dtype_size(t->type);
+        madvise((void *)from, want < left ? want : left, MADV_DONTNEED);
+        return;
+    }
 }
 
 void ck_release(const ck *c) {
@@ -160,14 +181,18 @@ int ck_each(const ck *c, int (*fn)(void *ctx, const char *name, const tensor *t)
 }
 
 int ck_sha256(const ck *c, char hex[65], jepa_err *err) {
+    enum { PIECE = 8 << 20 }; /* pages are given back as it goes: a model's file may be larger than what is free */
     (void)err;
     sha256 s;
     sha256_open(&s);
     for (int i = 0; i < c->files; i++) { /* shards were opened in the order of their names */
         size_t n;
-        const void *bytes = c->file[i].pt ? pt_bytes(c->file[i].pt, &n) : st_bytes(c->file[i].st, &n);
-        sha256_add(&s, bytes, n);
-        release(&c->file[i]);
+        unsigned char *bytes = (unsigned char *)(uintptr_t)bytes_of(&c->file[i], &n);
+        for (size_t at = 0, k; at < n; at += k) {
+            k = n - at < PIECE ? n - at : PIECE;
+            sha256_add(&s, bytes + at, k);
+            madvise(bytes + at, k, MADV_DONTNEED);
+        }
     }
     sha256_hex(&s, hex);
     return 0;

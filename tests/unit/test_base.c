@@ -49,6 +49,43 @@ static void sizes_do_not_wrap(void **s) {
     if (there < SIZE_MAX / 4) assert_null(mem_alloc(2, there)); /* more than there is: refused, not granted and killed */
 }
 
+static size_t resident(void) { /* bytes */
+    size_t all = 0, in = 0;
+    FILE *f = fopen("/proc/self/statm", "r");
+    assert_non_null(f);
+    assert_int_equal(fscanf(f, "%zu %zu", &all, &in), 2);
+    fclose(f);
+    return in * 4096;
+}
+
+/* A large block is zero, also where it takes the place of a used one, and becomes memory only where it is written. */
+static void large_blocks_are_zero_and_not_resident(void **s) {
+    const size_t n = 128 << 20, before = resident();
+    for (int turn = 0; turn < 2; turn++) {
+        unsigned char *p = mem_alloc(n, 1), any = 0;
+        assert_non_null(p);
+        assert_true(resident() < before + n / 4); /* a sanitizer's own notes are an eighth of it */
+        for (size_t i = 0; i < n; i++) any |= p[i];
+        assert_int_equal(any, 0);
+        memset(p, 255, n);
+        mem_free(p);
+    }
+    unsigned char *small[2] = {0}, any = 0; /* below what malloc maps by itself once such a block was freed: cut out of used memory */
+    for (int turn = 0; turn < 2; turn++) {
+        for (int i = 0; i < 2; i++) {
+            assert_non_null(small[i] = mem_alloc(31 << 20, 1));
+            for (size_t k = 0; k < 31 << 20; k++) any |= small[i][k];
+            memset(small[i], 255, 31 << 20);
+        }
+        for (int i = 0; i < 2; i++) mem_free(small[i]);
+    }
+    assert_int_equal(any, 0);
+    assert_non_null(small[0] = mem_alloc((33 << 20) + 100, 1)); /* neither its start nor its end is a page's */
+    for (size_t k = 0; k < (33 << 20) + 100; k++) any |= small[0][k];
+    assert_int_equal(any, 0);
+    mem_free(small[0]);
+}
+
 static void an_arena_measures_then_gives(void **s) {
     arena a;
     arena_open(&a, 0, NULL);
@@ -170,7 +207,8 @@ static void files_are_whole_or_not_there(void **s) {
 
 int main(void) {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(errors_are_one_line), cmocka_unit_test(sizes_do_not_wrap), cmocka_unit_test(an_arena_measures_then_gives),
+        cmocka_unit_test(errors_are_one_line), cmocka_unit_test(sizes_do_not_wrap), cmocka_unit_test(large_blocks_are_zero_and_not_resident),
+        cmocka_unit_test(an_arena_measures_then_gives),
         cmocka_unit_test(random_numbers_follow_their_key), cmocka_unit_test(every_index_runs_once), cmocka_unit_test(files_are_whole_or_not_there),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

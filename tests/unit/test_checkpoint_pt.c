@@ -7,7 +7,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
-#include "checkpoint/checkpoint.h"
+#include "checkpoint/internal.h"
 #include "pt_make.h"
 
 #define GOLD TEST_DATA "/vectors/vjepa2-meta-tiny/"
@@ -131,6 +131,12 @@ static void views_are_copied_in_row_major_order(void **state) {
         assert_non_null(t);
         assert_int_equal(pt_copy_f32(t, got), 0);
         assert_memory_equal(got, k[i].want, (size_t)k[i].n * sizeof *got);
+        for (int from = 0; from < k[i].n; from++)
+            for (int n = 0; n <= k[i].n - from; n++) { /* in pieces */
+                got[n % 8] = -1;
+                assert_int_equal(pt_copy_part(t, from, n, got), 0);
+                assert_memory_equal(got, k[i].want + from, (size_t)n * sizeof *got);
+            }
     }
     pt_close(&f);
 }
