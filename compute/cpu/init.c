@@ -1,6 +1,8 @@
 /* init.c: fills a table with the cpu back end's operations, plainest first. */
 #include <stdio.h>
+#ifdef JEPA_ONEDNN
 #include <oneapi/dnnl/dnnl.h>
+#endif
 #include "compute/cpu/cpu.h"
 
 void ops_init_cpu(ops *t, unsigned cpu_flags) {
@@ -14,7 +16,9 @@ void ops_init_cpu(ops *t, unsigned cpu_flags) {
 }
 
 void cpu_library(char *text, size_t size) {
-    const dnnl_version_t *v = dnnl_version();
     if (size > 0) text[0] = 0;
+#ifdef JEPA_ONEDNN
+    const dnnl_version_t *v = dnnl_version();
     if (v) snprintf(text, size, "oneDNN %d.%d.%d", v->major, v->minor, v->patch);
+#endif
 }
