@@ -101,8 +101,7 @@ int check_attention(const op_attention *a) {
     const int full = a->q && a->k && a->v && a->o, half = a->q16 && a->k16 && a->v16 && a->o16;
     if ((a->q || a->k || a->v || a->o) && (a->q16 || a->k16 || a->v16 || a->o16)) return JEPA_E_USE;
     if (a->batch > 0 && a->nq > 0 && !full && !half) return JEPA_E_USE;
-    if (a->cs && a->nq != a->nk) return JEPA_E_USE;
-    if (a->q16 || a->cs) return JEPA_E_UNSUPPORTED; /* GUARD */
+    if (a->cs && (a->nq != a->nk || !span_ok(a->batch, a->nq, 0, 2 * a->head_dim))) return JEPA_E_USE;
     return type_rc(a->type);
 }
 
@@ -120,8 +119,7 @@ int check_attention_bwd(const op_attention_bwd *a) {
                                                          : a->q && a->k && a->v && a->o && a->dout && a->dq)))
         return JEPA_E_USE;
     if (a->batch > 0 && a->nk > 0 && !(any16 ? a->dk16 && a->dv16 : a->dk && a->dv)) return JEPA_E_USE;
-    if (a->cs && a->nq != a->nk) return JEPA_E_USE;
-    if (a->q16 || a->cs) return JEPA_E_UNSUPPORTED; /* GUARD */
+    if (a->cs && (a->nq != a->nk || !span_ok(a->batch, a->nq, 0, 2 * a->head_dim))) return JEPA_E_USE;
     return type_rc(a->type);
 }
 

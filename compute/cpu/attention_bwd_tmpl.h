@@ -56,14 +56,20 @@ static inline void att_bwd_row(float *p, float *ds, int64_t n, float lse, float 
 static inline void att_bwd_part(const att_bwd *f, int64_t b, int64_t h, int64_t i0, int64_t i1, int64_t j0, int64_t j1, att_bwd_mem *m) {
     const op_attention_bwd *a = f->a;
     int64_t hd = a->head_dim, w = f->width, nv = (hd + VW - 1) / VW, rows = i1 - i0;
-    const float *k = a->k + b * a->nk * f->ldk + h * hd, *v = a->v + b * a->nk * f->ldv + h * hd;
-    const float *dout = a->dout + (b * a->nq + i0) * f->lddo + h * hd, *o = a->o + (b * a->nq + i0) * f->ldo + h * hd;
-    att_rows(m->q, w, a->q + (b * a->nq + i0) * f->ldq + h * hd, f->ldq, rows, hd, (float)(f->scale * LOG2E));
-    att_rows(m->dout, w, dout, f->lddo, rows, hd, 1);
+    att_src qs = att_src_of(a->q, a->q16, f->ldq, b, a->nq, h, hd, a->cs, a->cs_per_batch);
+    att_src ks = att_src_of(a->k, a->k16, f->ldk, b, a->nk, h, hd, a->cs, a->cs_per_batch);
+    att_src vs = att_src_of(a->v, a->v16, f->ldv, b, a->nk, h, hd, NULL, 0);
+    att_src os = att_src_of(a->o, a->o16, f->ldo, b, a->nq, h, hd, NULL, 0);
+    att_src gs = att_src_of(a->dout, a->dout16, f->lddo, b, a->nq, h, hd, NULL, 0);
+    att_dst dqs = att_dst_of(a->dq, a->dq16, f->lddq, b, a->nq, h, hd, a->cs, a->cs_per_batch);
+    att_dst dks = att_dst_of(a->dk, a->dk16, f->lddk, b, a->nk, h, hd, a->cs, a->cs_per_batch);
+    att_dst dvs = att_dst_of(a->dv, a->dv16, f->lddv, b, a->nk, h, hd, NULL, 0);
+    att_rows(m->q, w, &qs, i0, rows, (float)(f->scale * LOG2E));
+    att_rows(m->dout, w, &gs, i0, rows, 1);
     if (f->want & WANT_DQ) memset(m->dq, 0, (size_t)(rows * w) * sizeof(float));
     for (int64_t i = 0; i < rows; i++) {
         vf s = vset(0);
-        for (int64_t c = 0; c < hd; c += VW) s = vfma(vload(m->dout + i * w + c), vload_some(o + i * f->ldo + c, hd - c), s);
+        for (int64_t c = 0; c < hd; c += VW) s = vfma(vload(m->dout + i * w + c), att_get(&os, i0 + i, c), s);
         m->delta[i] = vsum(s);
         m->lse[i] = (float)(a->lse[(b * a->heads + h) * a->nq + i0 + i] * LOG2E);
     }
@@ -75,9 +81,9 @@ static inline void att_bwd_part(const att_bwd *f, int64_t b, int64_t h, int64_t 
             memset(m->dv, 0, (size_t)(keys * w) * sizeof(float));
         }
         if (j < last) {
-            att_transpose(m->kt, k + j * f->ldk, f->ldk, keys, hd);
-            att_transpose(m->vt, v + j * f->ldv, f->ldv, keys, hd);
-            if (f->want & WANT_DQ) att_rows(m->k, w, k + j * f->ldk, f->ldk, keys, hd, 1);
+            att_transpose(m->kt, &ks, j, keys);
+            att_transpose(m->vt, &vs, j, keys);
+            if (f->want & WANT_DQ) att_rows(m->k, w, &ks, j, keys, 1);
         }
         for (int64_t r = 0; r < rows && j < last; r += BWD_QUERIES) {
             int64_t n = least(BWD_QUERIES, rows - r), see = least(keys, att_seen(i0 + r + n - 1, a->nk, a->block) - j);
@@ -109,18 +115,12 @@ static inline void att_bwd_part(const att_bwd *f, int64_t b, int64_t h, int64_t 
         }
         if (f->want & WANT_DKV)
             for (int64_t i = 0; i < keys; i++) {
-                float *dk = a->dk + (b * a->nk + j + i) * f->lddk + h * hd, *dv = a->dv + (b * a->nk + j + i) * f->lddv + h * hd;
-                for (int64_t c = 0; c < hd; c += VW) { /* q carries scale·log2(e) */
-                    vstore_some(dk + c, vload(m->dk + i * w + c) * vset((float)LN2), hd - c);
-                    vstore_some(dv + c, vload(m->dv + i * w + c), hd - c);
-                }
+                att_put(&dks, j + i, m->dk + i * w, (float)LN2); /* q carries scale·log2(e) */
+                att_put(&dvs, j + i, m->dv + i * w, 1);
             }
     }
     if (f->want & WANT_DQ)
-        for (int64_t i = 0; i < rows; i++) {
-            float *dq = a->dq + (b * a->nq + i0 + i) * f->lddq + h * hd;
-            for (int64_t c = 0; c < hd; c += VW) vstore_some(dq + c, vload(m->dq + i * w + c) * vset((float)f->scale), hd - c);
-        }
+        for (int64_t i = 0; i < rows; i++) att_put(&dqs, i0 + i, m->dq + i * w, (float)f->scale);
 }
 
 static inline void att_bwd_worker(void *ctx, int64_t worker) {
@@ -151,10 +151,13 @@ static inline int t_attention_bwd(queue *q, const op_attention_bwd *a) {
                  .width = att_width(a->head_dim),
                  .scale = attention_scale(a->scale, a->head_dim)};
     if (a->nq == 0) { /* nobody asked: the keys have no gradient */
+        float none[128 + VW] = {0};
         for (int64_t i = 0; i < a->batch * a->nk; i++)
             for (int64_t h = 0; h < a->heads; h++) {
-                memset(a->dk + i * f.lddk + h * a->head_dim, 0, (size_t)a->head_dim * sizeof(float));
-                memset(a->dv + i * f.lddv + h * a->head_dim, 0, (size_t)a->head_dim * sizeof(float));
+                att_dst dk = att_dst_of(a->dk, a->dk16, f.lddk, 0, 0, h, a->head_dim, NULL, 0);
+                att_dst dv = att_dst_of(a->dv, a->dv16, f.lddv, 0, 0, h, a->head_dim, NULL, 0);
+                att_put(&dk, i, none, 0);
+                att_put(&dv, i, none, 0);
             }
         return 0;
     }

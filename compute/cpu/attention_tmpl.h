@@ -8,6 +8,7 @@
 #define JEPA_ATTENTION_TMPL_H
 #include <math.h>
 #include <string.h>
+#include "compute/cpu/attention_rows_tmpl.h"
 #include "compute/cpu/tile_tmpl.h"
 
 enum {
@@ -33,43 +34,6 @@ static inline int64_t att_width(int64_t head_dim) /* row length inside: whole ve
 {
     int64_t w = (head_dim + VW - 1) / VW * VW;
     return w % 32 == 0 ? w + 16 : w;
-}
-
-/* A head's rows lie far apart: no hardware prefetcher follows them. Past the end this asks for lines nobody reads, which is harmless. */
-static inline void att_ahead(const float *src, int64_t ld, int64_t row, int64_t head_dim) {
-    uintptr_t p = (uintptr_t)src + (size_t)((row + 12) * ld) * sizeof *src;
-    for (int64_t c = 0; c < head_dim; c += 16) __builtin_prefetch((const void *)(p + (size_t)c * sizeof *src));
-}
-
-/* dst[rows][width] = f·src, zero past head_dim. */
-static inline void att_rows(float *dst, int64_t width, const float *src, int64_t ld, int64_t rows, int64_t head_dim, float f) {
-    int64_t whole = (head_dim + VW - 1) / VW * VW;
-    for (int64_t i = 0; i < rows; i++) {
-        att_ahead(src, ld, i, head_dim);
-        for (int64_t c = 0; c < whole; c += VW) vstore(dst + i * width + c, vset(f) * vload_some(src + i * ld + c, head_dim - c));
-    }
-}
-
-/* dst: panels of PANEL rows, each [head_dim][PANEL]: rows become columns; zero past the last row. */
-static inline void att_transpose(float *dst, const float *src, int64_t ld, int64_t rows, int64_t head_dim) {
-    for (int64_t r = 0; r < rows; r += PANEL, dst += head_dim * PANEL) {
-        int64_t n = least(PANEL, rows - r);
-        if (n < PANEL) memset(dst, 0, (size_t)(head_dim * PANEL) * sizeof *dst);
-        for (int64_t j = 0; j < n; j++) {
-            const float *s = src + (r + j) * ld;
-            att_ahead(src, ld, r + j, head_dim);
-            for (int64_t c = 0; c < head_dim; c++) dst[c * PANEL + j] = s[c];
-        }
-    }
-}
-
-/* dst: panels of PANEL columns, each [KEYS][PANEL]; zero past head_dim. */
-static inline void att_panels(float *dst, const float *src, int64_t ld, int64_t rows, int64_t head_dim) {
-    for (int64_t j = 0; j < rows; j++) {
-        att_ahead(src, ld, j, head_dim);
-        for (int64_t c = 0; c < head_dim; c += VW)
-            vstore(dst + c / PANEL * (KEYS * PANEL) + j * PANEL + c % PANEL, vload_some(src + j * ld + c, head_dim - c));
-    }
 }
 
 typedef struct att_fwd {
@@ -119,18 +83,21 @@ static inline void att_fwd_item(const att_fwd *f, int64_t item, float *mem) {
     int64_t hd = a->head_dim, w = f->width, nv = (hd + VW - 1) / VW;
     int64_t i0 = item % f->chunks * f->chunk, rows = least(f->chunk, a->nq - i0);
     int64_t h = item / f->chunks % a->heads, b = item / f->chunks / a->heads;
-    const float *k = a->k + b * a->nk * f->ldk + h * hd, *v = a->v + b * a->nk * f->ldv + h * hd;
+    att_src qs = att_src_of(a->q, a->q16, f->ldq, b, a->nq, h, hd, a->cs, a->cs_per_batch);
+    att_src ks = att_src_of(a->k, a->k16, f->ldk, b, a->nk, h, hd, a->cs, a->cs_per_batch);
+    att_src vs = att_src_of(a->v, a->v16, f->ldv, b, a->nk, h, hd, NULL, 0);
+    att_dst os = att_dst_of(a->o, a->o16, f->ldo, b, a->nq, h, hd, NULL, 0);
     float *q = mem, *o = q + f->chunk * w, *l = o + f->chunk * w, *m = l + f->chunk * VW;
     float *kt = m + (f->chunk + 15) / 16 * 16, *vp = kt + KEYS * hd, *s = vp + KEYS * ((hd + PANEL - 1) / PANEL * PANEL);
-    att_rows(q, w, a->q + (b * a->nq + i0) * f->ldq + h * hd, f->ldq, rows, hd, (float)(f->scale * LOG2E));
+    att_rows(q, w, &qs, i0, rows, (float)(f->scale * LOG2E));
     memset(o, 0, (size_t)(rows * w) * sizeof *o);
     memset(l, 0, (size_t)(rows * VW) * sizeof *l);
     for (int64_t i = 0; i < rows; i++) m[i] = -INFINITY;
     int64_t last = att_seen(i0 + rows - 1, a->nk, a->block);
     for (int64_t j0 = 0; j0 < last; j0 += KEYS) {
         int64_t keys = least(KEYS, last - j0);
-        att_transpose(kt, k + j0 * f->ldk, f->ldk, keys, hd);
-        att_panels(vp, v + j0 * f->ldv, f->ldv, keys, hd);
+        att_transpose(kt, &ks, j0, keys);
+        att_panels(vp, &vs, j0, keys, KEYS);
         for (int64_t r = 0; r < rows; r += QUERIES) {
             int64_t n = least(QUERIES, rows - r), see = least(keys, att_seen(i0 + r + n - 1, a->nk, a->block) - j0);
             if (see <= 0) continue;
@@ -162,9 +129,7 @@ static inline void att_fwd_item(const att_fwd *f, int64_t item, float *mem) {
     }
     for (int64_t i = 0; i < rows; i++) {
         float total = vsum(vload(l + i * VW));
-        float *out = a->o + (b * a->nq + i0 + i) * f->ldo + h * hd;
-        vf part = vset(1.0f / total);
-        for (int64_t c = 0; c < hd; c += VW) vstore_some(out + c, vload(o + i * w + c) * part, hd - c);
+        att_put(&os, i0 + i, o + i * w, 1.0f / total);
         if (a->lse) a->lse[(b * a->heads + h) * a->nq + i0 + i] = (float)(m[i] * LN2 + logf(total));
     }
 }

@@ -3,6 +3,7 @@
 #define JEPA_KERNELS_TMPL_H
 #include "compute/cpu/attention_tmpl.h"
 #include "compute/cpu/attention_bwd_tmpl.h"
+#include "compute/cpu/convert_tmpl.h"
 #include "compute/cpu/layernorm_tmpl.h"
 #include "compute/cpu/linear_tmpl.h"
 #include "compute/cpu/optim_tmpl.h"
@@ -15,6 +16,7 @@ static inline void kernels_fill(ops *t) {
     t->linear_bwd = t_linear_bwd;
     t->gelu = t_gelu;
     t->gelu_bwd = t_gelu_bwd;
+    t->convert = t_convert;
     t->layernorm = t_layernorm;
     t->layernorm_bwd = t_layernorm_bwd;
     t->attention = t_attention;

@@ -5,53 +5,88 @@
 #include <string.h>
 #include "compute/cpu/linear_tmpl.h"
 
-enum { NORM_PIECE = 64 };
+enum { NORM_PIECE = 64, NORM_STEP = 4 * VW }; /* four vectors at a time: as many sums, so that no addition waits for the one before */
 
 typedef struct norm_run {
     const op_layernorm *a;
     int64_t ldx, ldy;
 } norm_run;
 
-static inline void norm_row(const op_layernorm *a, const float *x, float *y, float *mean_out, float *rstd_out) {
-    int64_t d = a->d, whole = d / (2 * VW) * (2 * VW);
-    vf s0 = vset(0), s1 = s0;
-    for (int64_t i = 0; i < whole; i += 2 * VW) {
-        s0 = s0 + vload(x + i);
-        s1 = s1 + vload(x + i + VW);
+static inline double norm_mean(const float *x, int64_t d) {
+    vf s[4] = {vset(0), vset(0), vset(0), vset(0)};
+    int64_t i = 0;
+    for (; i + NORM_STEP <= d; i += NORM_STEP) {
+        UNROLL
+        for (int l = 0; l < 4; l++) s[l] = s[l] + vload(x + i + l * VW);
     }
-    for (int64_t i = whole; i < d; i += VW) s0 = s0 + vload_some(x + i, d - i);
-    double mean_exact = (double)vsum(s0 + s1) / (double)d;
-    vf mean = vset((float)mean_exact);
-    s0 = s1 = vset(0);
-    for (int64_t i = 0; i < whole; i += 2 * VW) {
-        vf e0 = vload(x + i) - mean, e1 = vload(x + i + VW) - mean;
-        s0 = vfma(e0, e0, s0);
-        s1 = vfma(e1, e1, s1);
+    for (; i < d; i += VW) s[0] = s[0] + vload_some(x + i, d - i);
+    return (double)vsum((s[0] + s[1]) + (s[2] + s[3])) / (double)d;
+}
+
+static inline double norm_variance(const float *x, int64_t d, vf mean) {
+    vf s[4] = {vset(0), vset(0), vset(0), vset(0)};
+    int64_t i = 0;
+    for (; i + NORM_STEP <= d; i += NORM_STEP) {
+        UNROLL
+        for (int l = 0; l < 4; l++) {
+            vf e = vload(x + i + l * VW) - mean;
+            s[l] = vfma(e, e, s[l]);
+        }
     }
-    for (int64_t i = whole; i < d; i += VW) {
+    for (; i < d; i += VW) {
         float e[VW];
         vstore(e, vload_some(x + i, d - i) - mean);
         vf v = vload_some(e, d - i); /* the padding is no deviation */
-        s0 = vfma(v, v, s0);
+        s[0] = vfma(v, v, s[0]);
     }
-    double rstd_exact = 1 / sqrt((double)vsum(s0 + s1) / (double)d + a->eps);
-    vf rstd = vset((float)rstd_exact);
-    for (int64_t i = 0; i < d; i += VW) {
-        int64_t n = d - i;
-        vf v = (vload_some(x + i, n) - mean) * rstd;
-        if (a->w) v = v * vload_some(a->w + i, n);
-        if (a->b) v = v + vload_some(a->b + i, n);
-        vstore_some(y + i, v, n);
-    }
-    if (mean_out) *mean_out = (float)mean_exact;
-    if (rstd_out) *rstd_out = (float)rstd_exact;
+    return (double)vsum((s[0] + s[1]) + (s[2] + s[3])) / (double)d;
 }
 
-static inline void norm_piece(void *ctx, int64_t i) {
+/* `half` is a constant where this is called: y holds bf16. next: what is read after this row, asked for while nothing else is read. */
+static inline void norm_write(const op_layernorm *a, int64_t d, const float *x, vf mean, vf rstd, void *y, const int half, const float *next) {
+    const float *w = a->w, *b = a->b;
+    int64_t i = 0;
+    if (w && b)
+        for (; i + NORM_STEP <= d; i += NORM_STEP) {
+            __builtin_prefetch(next + i);
+            __builtin_prefetch(next + i + 2 * VW);
+            vf v[4];
+            UNROLL
+            for (int l = 0; l < 4; l++)
+                v[l] = vfma((vload(x + i + l * VW) - mean) * rstd, vload(w + i + l * VW), vload(b + i + l * VW));
+            UNROLL
+            for (int l = 0; l < 4; l++) {
+                if (half)
+                    vstore16((uint16_t *)y + i + l * VW, v[l]);
+                else
+                    vstore((float *)y + i + l * VW, v[l]);
+            }
+        }
+    for (; i < d; i += VW) {
+        int64_t n = d - i;
+        vf v = (vload_some(x + i, n) - mean) * rstd;
+        if (w) v = v * vload_some(w + i, n);
+        if (b) v = v + vload_some(b + i, n);
+        if (half)
+            vstore16_some((uint16_t *)y + i, v, n);
+        else
+            vstore_some((float *)y + i, v, n);
+    }
+}
+
+static inline void norm_piece(void *ctx, int64_t p) {
     const norm_run *r = ctx;
     const op_layernorm *a = r->a;
-    for (int64_t n = i * NORM_PIECE, end = least(n + NORM_PIECE, a->rows); n < end; n++)
-        norm_row(a, a->x + n * r->ldx, a->y + n * r->ldy, a->mean ? a->mean + n : NULL, a->rstd ? a->rstd + n : NULL);
+    for (int64_t n = p * NORM_PIECE, end = least(n + NORM_PIECE, a->rows); n < end; n++) {
+        const float *x = a->x + n * r->ldx, *next = n + 1 < end ? x + r->ldx : x;
+        double mean = norm_mean(x, a->d), rstd = 1 / sqrt(norm_variance(x, a->d, vset((float)mean)) + a->eps);
+        if (a->y16)
+            norm_write(a, a->d, x, vset((float)mean), vset((float)rstd), a->y16 + n * r->ldy, 1, next);
+        else
+            norm_write(a, a->d, x, vset((float)mean), vset((float)rstd), a->y + n * r->ldy, 0, next);
+        if (a->mean) a->mean[n] = (float)mean;
+        if (a->rstd) a->rstd[n] = (float)rstd;
+    }
 }
 
 static inline int t_layernorm(queue *q, const op_layernorm *a) {
@@ -69,44 +104,83 @@ typedef struct norm_bwd {
     float *dw, *db;
 } norm_bwd; /* [pieces,d] or NULL */
 
-static inline void norm_bwd_piece(void *ctx, int64_t p) {
-    const norm_bwd *r = ctx;
-    const op_layernorm_bwd *a = r->a;
+enum { NORM_ROWS = 2 }; /* rows at a time: dw and db are loaded and stored once for these */
+
+static inline vf norm_gradient(const op_layernorm_bwd *a, int64_t i, int64_t left, const int half) {
+    return half ? vload16_some(a->dy16 + i, left) : vload_some(a->dy + i, left);
+}
+
+/* xhat = x·rstd + shift. `count` and `half` are constants where this is called. */
+static inline void norm_bwd_rows(const op_layernorm_bwd *a, int64_t n, float *dw, float *db, const int count, const int half) {
     int64_t d = a->d;
-    float *dw = r->dw ? r->dw + p * d : NULL, *db = r->db ? r->db + p * d : NULL;
-    if (dw) memset(dw, 0, (size_t)d * sizeof *dw);
-    if (db) memset(db, 0, (size_t)d * sizeof *db);
-    for (int64_t n = p * NORM_PIECE, end = least(n + NORM_PIECE, a->rows); n < end; n++) {
-        const float *dy = a->dy + n * d, *x = a->x + n * d;
-        float *dx = a->dx + n * d;
-        vf rstd = vset(a->rstd[n]), shift = vset(a->mean[n]), sum_g = vset(0), sum_gx = vset(0);
-        for (int64_t i = 0; i < d; i += VW) {
-            int64_t left = d - i;
-            vf g = vload_some(dy + i, left), xhat = (vload_some(x + i, left) - shift) * rstd, gx = g * xhat; /* padding: g = 0 */
-            if (dw) vstore_some(dw + i, vload_some(dw + i, left) + gx, left);
-            if (db) vstore_some(db + i, vload_some(db + i, left) + g, left);
-            if (a->w) {
-                vf w = vload_some(a->w + i, left);
-                g = g * w;
-                gx = gx * w;
-            }
+    const float *x = a->x + n * d;
+    vf rstd[NORM_ROWS], shift[NORM_ROWS], sum_g[NORM_ROWS], sum_gx[NORM_ROWS];
+    UNROLL
+    for (int r = 0; r < count; r++) {
+        rstd[r] = vset(a->rstd[n + r]);
+        shift[r] = vset(-a->mean[n + r] * a->rstd[n + r]);
+        sum_g[r] = sum_gx[r] = vset(0);
+    }
+    for (int64_t i = 0; i < d; i += VW) {
+        int64_t left = d - i;
+        vf w = a->w ? vload_some(a->w + i, left) : vset(1), to_w = dw ? vload_some(dw + i, left) : vset(0),
+           to_b = db ? vload_some(db + i, left) : vset(0);
+        UNROLL
+        for (int r = 0; r < count; r++) {
+            vf g = norm_gradient(a, (n + r) * d + i, left, half), xhat = vfma(vload_some(x + r * d + i, left), rstd[r], shift[r]);
+            to_w = vfma(g, xhat, to_w);
+            to_b = to_b + g;
+            g = g * w;
+            vf gx = g * xhat;
             if (left < VW) { /* an infinite xhat times a padding 0 would be NaN */
                 float t[VW];
                 vstore(t, gx);
                 gx = vload_part(t, left);
             }
-            sum_g = sum_g + g;
-            sum_gx = sum_gx + gx;
+            sum_g[r] = sum_g[r] + g;
+            sum_gx[r] = sum_gx[r] + gx;
         }
-        vf mean_g = vset((float)((double)vsum(sum_g) / (double)d)), mean_gx = vset((float)((double)vsum(sum_gx) / (double)d));
-        for (int64_t i = 0; i < d; i += VW) {
-            int64_t left = d - i;
-            vf g = vload_some(dy + i, left), xhat = (vload_some(x + i, left) - shift) * rstd;
-            if (a->w) g = g * vload_some(a->w + i, left);
-            vf v = rstd * (g - mean_g - xhat * mean_gx);
-            if (a->add) v = v + vload_some(dx + i, left);
-            vstore_some(dx + i, v, left);
+        if (dw) vstore_some(dw + i, to_w, left);
+        if (db) vstore_some(db + i, to_b, left);
+    }
+    UNROLL
+    for (int r = 0; r < count; r++) { /* from here: what g·rstd is lessened by, and what xhat is multiplied by */
+        float s = a->rstd[n + r];
+        sum_g[r] = vset(-s * (float)((double)vsum(sum_g[r]) / (double)d));
+        sum_gx[r] = vset(-s * (float)((double)vsum(sum_gx[r]) / (double)d));
+    }
+    for (int64_t i = 0; i < d; i += VW) {
+        int64_t left = d - i;
+        vf w = a->w ? vload_some(a->w + i, left) : vset(1);
+        UNROLL
+        for (int r = 0; r < count; r++) {
+            float *dx = a->dx + (n + r) * d + i;
+            vf g = norm_gradient(a, (n + r) * d + i, left, half) * w, xhat = vfma(vload_some(x + r * d + i, left), rstd[r], shift[r]);
+            vf v = vfma(xhat, sum_gx[r], vfma(g, rstd[r], sum_g[r]));
+            if (a->add) v = v + vload_some(dx, left);
+            vstore_some(dx, v, left);
         }
+    }
+}
+
+static inline void norm_bwd_piece(void *ctx, int64_t p) {
+    const norm_bwd *r = ctx;
+    const op_layernorm_bwd *a = r->a;
+    int64_t d = a->d, n = p * NORM_PIECE, end = least(n + NORM_PIECE, a->rows);
+    float *dw = r->dw ? r->dw + p * d : NULL, *db = r->db ? r->db + p * d : NULL;
+    if (dw) memset(dw, 0, (size_t)d * sizeof *dw);
+    if (db) memset(db, 0, (size_t)d * sizeof *db);
+    for (; n + NORM_ROWS <= end; n += NORM_ROWS) {
+        if (a->dy16)
+            norm_bwd_rows(a, n, dw, db, NORM_ROWS, 1);
+        else
+            norm_bwd_rows(a, n, dw, db, NORM_ROWS, 0);
+    }
+    for (; n < end; n++) {
+        if (a->dy16)
+            norm_bwd_rows(a, n, dw, db, 1, 1);
+        else
+            norm_bwd_rows(a, n, dw, db, 1, 0);
     }
 }
 

@@ -115,24 +115,36 @@ typedef struct cut {
     const op_tubelets *a;
     int64_t rows, cols, n, width;
     const float *value;
-} cut; /* value: [channels,256] for T_U8 */
+    const uint16_t *value16;
+} cut; /* value: [channels,256] for T_U8; or value16, the same as bf16 */
 
-static inline void cut_token(const cut *t, int64_t b, int64_t token, float *y) {
+static inline void cut_token(const cut *t, int64_t b, int64_t token, float *y, uint16_t *y16) /* one of the two */
+{
     const op_tubelets *a = t->a;
     int64_t p = a->patch, ch = a->channels;
     int64_t t0 = token / (t->rows * t->cols) * a->tubelet, y0 = token / t->cols % t->rows * p, x0 = token % t->cols * p;
     for (int64_t c = 0; c < ch; c++)
         for (int64_t dt = 0; dt < a->tubelet; dt++)
-            for (int64_t dy = 0; dy < p; dy++, y += p) {
+            for (int64_t dy = 0; dy < p; dy++) {
                 if (a->type == T_U8) {
-                    const float *value = t->value + c * 256;
                     const uint8_t *x = a->x;
                     x += (((b * a->frames + t0 + dt) * a->height + y0 + dy) * a->width + x0) * ch + c;
-                    for (int64_t dx = 0; dx < p; dx++) y[dx] = value[x[dx * ch]];
+                    if (y16)
+                        for (int64_t dx = 0; dx < p; dx++) y16[dx] = t->value16[c * 256 + x[dx * ch]];
+                    else
+                        for (int64_t dx = 0; dx < p; dx++) y[dx] = t->value[c * 256 + x[dx * ch]];
                 } else {
                     int64_t plane = a->frames_first ? (b * a->frames + t0 + dt) * ch + c : (b * ch + c) * a->frames + t0 + dt;
-                    memcpy(y, (const float *)a->x + (plane * a->height + y0 + dy) * a->width + x0, (size_t)p * sizeof *y);
+                    const float *x = (const float *)a->x + (plane * a->height + y0 + dy) * a->width + x0;
+                    if (y16)
+                        for (int64_t dx = 0; dx < p; dx += VW) vstore16_some(y16 + dx, vload_some(x + dx, p - dx), p - dx);
+                    else
+                        memcpy(y, x, (size_t)p * sizeof *y);
                 }
+                if (y16)
+                    y16 += p;
+                else
+                    y += p;
             }
 }
 
@@ -142,7 +154,7 @@ static inline void cut_piece(void *ctx, int64_t piece) {
     const cut *t = ctx;
     const op_tubelets *a = t->a;
     for (int64_t i = piece * CUT_PIECE, end = least(i + CUT_PIECE, a->batch * t->n); i < end; i++)
-        cut_token(t, i / t->n, a->keep ? a->keep[i] : i % t->n, a->y + i * t->width);
+        cut_token(t, i / t->n, a->keep ? a->keep[i] : i % t->n, a->y16 ? NULL : a->y + i * t->width, a->y16 ? a->y16 + i * t->width : NULL);
 }
 
 static inline int t_tubelets(queue *q, const op_tubelets *a) {
@@ -152,11 +164,14 @@ static inline int t_tubelets(queue *q, const op_tubelets *a) {
     t.n = a->keep ? a->n_keep : a->frames / a->tubelet * t.rows * t.cols;
     if (a->batch == 0 || t.n == 0) return 0;
     if (a->type == T_U8) {
-        float *value = queue_scratch(q, (size_t)a->channels * 256 * sizeof *value);
+        float *value = queue_scratch(q, (size_t)a->channels * 256 * (sizeof *value + sizeof(uint16_t)));
         if (!value) return JEPA_E_MEMORY;
+        uint16_t *value16 = (uint16_t *)(value + a->channels * 256);
         for (int64_t c = 0; c < a->channels; c++)
             for (int v = 0; v < 256; v++) value[c * 256 + v] = (float)((v / 255.0 - a->mean[c]) / a->std[c]);
+        for (int64_t i = 0; i < a->channels * 256; i++) value16[i] = f32_to_bf16(value[i]);
         t.value = value;
+        t.value16 = value16;
     }
     cpu_for(q, pieces(a->batch * t.n, CUT_PIECE), (double)(a->batch * t.n) * (double)t.width, cut_piece, &t);
     return 0;

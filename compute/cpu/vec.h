@@ -4,6 +4,7 @@
  * vfma a·b + c. vmax, vmin: where either is NaN the second argument. vscale2(a, n): a·2^n for whole n. vround: to nearest even.
  * vzero_below(v, x, low): 0 where x < low, else v. vpick_below(x, low, a, b): a where x < low, else b. vsum, vtop: over the lanes.
  * vload16, vstore16: the same numbers stored as bf16 (to nearest even, NaN stays NaN).
+ * vswap: the two lanes of each pair exchanged; vneg_even: the first of each pair with the other sign.
  * TILE_ROWS: rows of the register tile of small products: what the register file holds with two vectors each. */
 #ifndef JEPA_VEC_H
 #define JEPA_VEC_H

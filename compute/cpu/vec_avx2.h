@@ -39,6 +39,9 @@ static inline __m128i vhalf(vf v) {
 }
 static inline void vstore16(uint16_t *p, vf v) { _mm_storeu_si128((__m128i *)p, vhalf(v)); }
 
+static inline vf vswap(vf v) { return _mm256_permute_ps(v, 0xb1); }
+static inline vf vneg_even(vf v) { return _mm256_xor_ps(v, _mm256_setr_ps(-0.0f, 0, -0.0f, 0, -0.0f, 0, -0.0f, 0)); }
+
 static inline float vsum(vf v) {
     __m128 s = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
     s = _mm_add_ps(s, _mm_movehl_ps(s, s));

@@ -35,6 +35,9 @@ static inline void vstore16(uint16_t *p, vf v) {
     _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(_mm512_srli_epi32(r, 16)));
 }
 
+static inline vf vswap(vf v) { return _mm512_permute_ps(v, 0xb1); }
+static inline vf vneg_even(vf v) { return _mm512_castsi512_ps(_mm512_xor_si512(_mm512_castps_si512(v), _mm512_set1_epi64(0x80000000))); }
+
 static inline float vsum(vf v) { return _mm512_reduce_add_ps(v); }
 static inline float vtop(vf v) { return _mm512_reduce_max_ps(v); }
 #endif

@@ -47,6 +47,9 @@ static inline void vstore16(uint16_t *p, vf v) {
     for (int i = 0; i < VW; i++) p[i] = (uint16_t)r[i];
 }
 
+static inline vf vswap(vf v) { return (vf){v[1], v[0], v[3], v[2]}; }
+static inline vf vneg_even(vf v) { return (vf)((vi)v ^ (vi){INT32_MIN, 0, INT32_MIN, 0}); }
+
 static inline float vsum(vf v) { return (v[0] + v[2]) + (v[1] + v[3]); }
 static inline float vtop(vf v) {
     float a = v[0] > v[2] ? v[0] : v[2], b = v[1] > v[3] ? v[1] : v[3];

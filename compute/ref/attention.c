@@ -9,10 +9,41 @@ static int64_t seen(int64_t i, int64_t nk, int64_t block) {
     return (i / block + 1) * block;
 }
 
-static double dot(const float *x, const float *y, int64_t n) {
+static double dot(const double *x, const double *y, int64_t n) {
     double s = 0;
-    for (int64_t c = 0; c < n; c++) s += (double)x[c] * y[c];
+    for (int64_t c = 0; c < n; c++) s += x[c] * y[c];
     return s;
+}
+
+/* One head's n rows of an operand, from `at` on, each turned by its row of the table (see ops.h, op_rope). */
+static void load(double *to, const float *x, const uint16_t *x16, int64_t at, int64_t ld, int64_t n, int64_t dim, const float *cs) {
+    for (int64_t i = 0; i < n; i++, to += dim) {
+        for (int64_t c = 0; c < dim; c++) to[c] = x ? x[at + i * ld + c] : bf16_to_f32(x16[at + i * ld + c]);
+        const float *co = cs ? cs + i * 2 * dim : NULL, *si = co ? co + dim : NULL;
+        for (int64_t c = 0; co && c + 1 < dim; c += 2) {
+            double x0 = to[c], x1 = to[c + 1];
+            to[c] = x0 * co[c] - x1 * si[c];
+            to[c + 1] = x1 * co[c + 1] + x0 * si[c + 1];
+        }
+    }
+}
+
+/* n rows back into an output, each multiplied by the transposed matrix. Changes `from`. */
+static void store(double *from, float *y, uint16_t *y16, int64_t at, int64_t ld, int64_t n, int64_t dim, const float *cs) {
+    for (int64_t i = 0; i < n; i++, from += dim) {
+        const float *co = cs ? cs + i * 2 * dim : NULL, *si = co ? co + dim : NULL;
+        for (int64_t c = 0; co && c + 1 < dim; c += 2) {
+            double x0 = from[c], x1 = from[c + 1];
+            from[c] = x0 * co[c] + x1 * si[c + 1];
+            from[c + 1] = x1 * co[c + 1] - x0 * si[c];
+        }
+        for (int64_t c = 0; c < dim; c++) {
+            if (y)
+                y[at + i * ld + c] = (float)from[c];
+            else
+                y16[at + i * ld + c] = f32_to_bf16((float)from[c]);
+        }
+    }
 }
 
 int ref_attention(queue *q, const op_attention *a) {
@@ -22,34 +53,40 @@ int ref_attention(queue *q, const op_attention *a) {
     int64_t ldq = stride_or(a->ldq, dense), ldk = stride_or(a->ldk, dense);
     int64_t ldv = stride_or(a->ldv, dense), ldo = stride_or(a->ldo, dense);
     double scale = attention_scale(a->scale, dim);
-    double *p = queue_scratch(q, (size_t)(a->nk + dim) * sizeof *p), *sum = p + a->nk;
+    double *p = queue_scratch(q, (size_t)(a->nk + 2 * (a->nq + a->nk) * dim) * sizeof *p);
     if (!p) return JEPA_E_MEMORY;
+    double *qs = p + a->nk, *os = qs + a->nq * dim, *ks = os + a->nq * dim, *vs = ks + a->nk * dim;
     for (int64_t b = 0; b < a->batch; b++)
-        for (int64_t h = 0; h < a->heads; h++)
+        for (int64_t h = 0; h < a->heads; h++) {
+            const float *cs = a->cs && a->cs_per_batch ? a->cs + b * a->nq * 2 * dim : a->cs;
+            load(qs, a->q, a->q16, b * a->nq * ldq + h * dim, ldq, a->nq, dim, cs);
+            load(ks, a->k, a->k16, b * a->nk * ldk + h * dim, ldk, a->nk, dim, cs);
+            load(vs, a->v, a->v16, b * a->nk * ldv + h * dim, ldv, a->nk, dim, NULL);
             for (int64_t i = 0; i < a->nq; i++) {
-                const float *qi = a->q + (b * a->nq + i) * ldq + h * dim;
-                float *oi = a->o + (b * a->nq + i) * ldo + h * dim;
+                double *qi = qs + i * dim, *oi = os + i * dim;
                 int64_t n = seen(i, a->nk, a->block);
                 double top = -INFINITY, total = 0;
                 for (int64_t j = 0; j < n; j++) {
-                    p[j] = scale * dot(qi, a->k + (b * a->nk + j) * ldk + h * dim, dim);
+                    p[j] = scale * dot(qi, ks + j * dim, dim);
                     if (p[j] > top) top = p[j];
                 }
-                memset(sum, 0, (size_t)dim * sizeof *sum);
+                memset(oi, 0, (size_t)dim * sizeof *oi);
                 for (int64_t j = 0; j < n; j++) {
-                    const float *vj = a->v + (b * a->nk + j) * ldv + h * dim;
                     p[j] = exp(p[j] - top);
                     total += p[j];
-                    for (int64_t c = 0; c < dim; c++) sum[c] += p[j] * vj[c];
+                    for (int64_t c = 0; c < dim; c++) oi[c] += p[j] * vs[j * dim + c];
                 }
-                for (int64_t c = 0; c < dim; c++) oi[c] = (float)(sum[c] / total);
+                for (int64_t c = 0; c < dim; c++) oi[c] /= total;
                 if (a->lse) a->lse[(b * a->heads + h) * a->nq + i] = (float)(top + log(total));
             }
+            store(os, a->o, a->o16, b * a->nq * ldo + h * dim, ldo, a->nq, dim, NULL);
+        }
     return 0;
 }
 
 /* p_ij = exp(scale·q_i·k_j - lse_i); ds_ij = p_ij (do_i·v_j - do_i·o_i);
- * dv_j = Σ_i p_ij do_i; dq_i = scale Σ_j ds_ij k_j; dk_j = scale Σ_i ds_ij q_i. */
+ * dv_j = Σ_i p_ij do_i; dq_i = scale Σ_j ds_ij k_j; dk_j = scale Σ_i ds_ij q_i. With a rotary table these q and k are the turned ones,
+ * and so are dq and dk, until they are stored. */
 int ref_attention_bwd(queue *q, const op_attention_bwd *a) {
     int rc = check_attention_bwd(a);
     if (rc < 0 || a->batch == 0) return rc;
@@ -58,37 +95,39 @@ int ref_attention_bwd(queue *q, const op_attention_bwd *a) {
     int64_t ldo = stride_or(a->ldo, dense), lddo = stride_or(a->lddo, dense);
     int64_t lddq = stride_or(a->lddq, dense), lddk = stride_or(a->lddk, dense), lddv = stride_or(a->lddv, dense);
     double scale = attention_scale(a->scale, dim);
-    double *dk = queue_scratch(q, (size_t)(2 * a->nk + 1) * (size_t)dim * sizeof *dk); /* of one head */
-    if (!dk) return JEPA_E_MEMORY;
-    double *dv = dk + a->nk * dim, *dq = dv + a->nk * dim;
+    int64_t rows = a->nq * dim, keys = a->nk * dim; /* of one head */
+    double *ks = queue_scratch(q, (size_t)(4 * keys + 4 * rows + 1) * sizeof *ks);
+    if (!ks) return JEPA_E_MEMORY;
+    double *vs = ks + keys, *dk = vs + keys, *dv = dk + keys, *qs = dv + keys, *os = qs + rows, *dout = os + rows, *dq = dout + rows;
     for (int64_t b = 0; b < a->batch; b++)
         for (int64_t h = 0; h < a->heads; h++) {
-            memset(dk, 0, (size_t)(2 * a->nk * dim) * sizeof *dk);
+            const float *cs = a->cs && a->cs_per_batch ? a->cs + b * a->nq * 2 * dim : a->cs;
+            load(qs, a->q, a->q16, b * a->nq * ldq + h * dim, ldq, a->nq, dim, cs);
+            load(os, a->o, a->o16, b * a->nq * ldo + h * dim, ldo, a->nq, dim, NULL);
+            load(dout, a->dout, a->dout16, b * a->nq * lddo + h * dim, lddo, a->nq, dim, NULL);
+            if (a->nq > 0) {
+                load(ks, a->k, a->k16, b * a->nk * ldk + h * dim, ldk, a->nk, dim, cs);
+                load(vs, a->v, a->v16, b * a->nk * ldv + h * dim, ldv, a->nk, dim, NULL);
+            }
+            memset(dk, 0, (size_t)(2 * keys) * sizeof *dk);
+            memset(dq, 0, (size_t)rows * sizeof *dq);
             for (int64_t i = 0; i < a->nq; i++) {
-                const float *qi = a->q + (b * a->nq + i) * ldq + h * dim;
-                const float *doi = a->dout + (b * a->nq + i) * lddo + h * dim;
-                float *dqi = a->dq + (b * a->nq + i) * lddq + h * dim;
-                double lse = a->lse[(b * a->heads + h) * a->nq + i];
-                double delta = dot(doi, a->o + (b * a->nq + i) * ldo + h * dim, dim);
+                const double *qi = qs + i * dim, *doi = dout + i * dim;
+                double lse = a->lse[(b * a->heads + h) * a->nq + i], delta = dot(doi, os + i * dim, dim);
                 int64_t n = seen(i, a->nk, a->block);
-                memset(dq, 0, (size_t)dim * sizeof *dq);
                 for (int64_t j = 0; j < n; j++) {
-                    const float *kj = a->k + (b * a->nk + j) * ldk + h * dim, *vj = a->v + (b * a->nk + j) * ldv + h * dim;
-                    double p = exp(scale * dot(qi, kj, dim) - lse);
-                    double ds = scale * p * (dot(doi, vj, dim) - delta);
+                    double p = exp(scale * dot(qi, ks + j * dim, dim) - lse);
+                    double ds = scale * p * (dot(doi, vs + j * dim, dim) - delta);
                     for (int64_t c = 0; c < dim; c++) {
-                        dq[c] += ds * kj[c];
+                        dq[i * dim + c] += ds * ks[j * dim + c];
                         dk[j * dim + c] += ds * qi[c];
                         dv[j * dim + c] += p * doi[c];
                     }
                 }
-                for (int64_t c = 0; c < dim; c++) dqi[c] = (float)dq[c];
             }
-            for (int64_t j = 0; j < a->nk; j++)
-                for (int64_t c = 0; c < dim; c++) {
-                    a->dk[(b * a->nk + j) * lddk + h * dim + c] = (float)dk[j * dim + c];
-                    a->dv[(b * a->nk + j) * lddv + h * dim + c] = (float)dv[j * dim + c];
-                }
+            store(dq, a->dq, a->dq16, b * a->nq * lddq + h * dim, lddq, a->nq, dim, cs);
+            store(dk, a->dk, a->dk16, b * a->nk * lddk + h * dim, lddk, a->nk, dim, a->nq > 0 ? cs : NULL);
+            store(dv, a->dv, a->dv16, b * a->nk * lddv + h * dim, lddv, a->nk, dim, NULL);
         }
     return 0;
 }

@@ -3,6 +3,12 @@
 #include <string.h>
 #include "compute/ref/ref.h"
 
+/* What the target becomes, when the source holds `now`. */
+static void average(float *target, uint16_t *target16, double momentum, float now, int64_t i) {
+    target[i] = (float)(momentum * target[i] + (1 - momentum) * now);
+    if (target16) target16[i] = f32_to_bf16(target[i]);
+}
+
 int ref_adamw(queue *q, const op_adamw *a) {
     int rc = check_adamw(a);
     if (rc < 0) return rc;
@@ -14,6 +20,8 @@ int ref_adamw(queue *q, const op_adamw *a) {
         a->m[i] = (float)m;
         a->v[i] = (float)v;
         a->param[i] = (float)(w - a->lr * (m / bc1) / (sqrt(v / bc2) + a->eps));
+        if (a->param16) a->param16[i] = f32_to_bf16(a->param[i]);
+        if (a->target) average(a->target, a->target16, a->momentum, a->param[i], i);
     }
     return 0;
 }
@@ -21,7 +29,7 @@ int ref_adamw(queue *q, const op_adamw *a) {
 int ref_ema(queue *q, const op_ema *a) {
     int rc = check_ema(a);
     if (rc < 0) return rc;
-    for (int64_t i = 0; i < a->n; i++) a->target[i] = (float)(a->momentum * a->target[i] + (1 - a->momentum) * a->source[i]);
+    for (int64_t i = 0; i < a->n; i++) average(a->target, a->target16, a->momentum, a->source[i], i);
     return 0;
 }
 

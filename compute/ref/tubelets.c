@@ -18,7 +18,7 @@ int ref_tubelets(queue *q, const op_tubelets *a) {
     if (rc < 0) return rc;
     int64_t rows = a->height / a->patch, cols = a->width / a->patch, all = a->frames / a->tubelet * rows * cols;
     int64_t n = a->keep ? a->n_keep : all;
-    float *out = a->y;
+    int64_t at = 0;
     for (int64_t b = 0; b < a->batch; b++)
         for (int64_t i = 0; i < n; i++) {
             int64_t token = a->keep ? a->keep[b * n + i] : i;
@@ -27,7 +27,13 @@ int ref_tubelets(queue *q, const op_tubelets *a) {
             for (int64_t c = 0; c < a->channels; c++)
                 for (int64_t t = 0; t < a->tubelet; t++)
                     for (int64_t y = 0; y < a->patch; y++)
-                        for (int64_t x = 0; x < a->patch; x++) *out++ = (float)pixel(a, b, c, t0 + t, y0 + y, x0 + x);
+                        for (int64_t x = 0; x < a->patch; x++, at++) {
+                            float v = (float)pixel(a, b, c, t0 + t, y0 + y, x0 + x);
+                            if (a->y16)
+                                a->y16[at] = f32_to_bf16(v);
+                            else
+                                a->y[at] = v;
+                        }
         }
     return 0;
 }

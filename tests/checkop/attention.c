@@ -1,8 +1,8 @@
-/* attention.c: attention and attention_bwd: head sizes, lengths, blocks, strides, large scores, ties. */
+/* attention.c: attention and attention_bwd: head sizes, lengths, blocks, strides, large scores, ties, rotary tables, bf16. */
 #include <stdlib.h>
 #include "tests/checkop/checkop.h"
 
-enum { PACKED = 1, LSE = 2, STRIDES = 4, LARGE = 8, TIES = 16 };
+enum { PACKED = 1, LSE = 2, STRIDES = 4, LARGE = 8, TIES = 16, ROPE = 32, ROPE_EACH = 64, HALF = 128 };
 
 typedef struct shape {
     int64_t batch, heads, nq, nk, dim, block;
@@ -10,63 +10,86 @@ typedef struct shape {
     double scale;
 } shape;
 
+/* An operand goes to the one pointer or to the other. */
+#define OPERAND(a, x, to)                                                                                                                  \
+    do {                                                                                                                                   \
+        if (j->flag & HALF)                                                                                                                \
+            (a).x##16 = to;                                                                                                                \
+        else                                                                                                                               \
+            (a).x = to;                                                                                                                    \
+    } while (0)
+
+static void *part(const job *j, void **p, const char *name, int64_t elements) { /* of a packed row */
+    char *all = at(j, p, name);
+    return all ? all + elements * (j->flag & HALF ? 2 : 4) : NULL;
+}
+
 static int call_attention(const ops *o, queue *q, const job *j, void **p) {
     op_attention a = *(const op_attention *)j->arg;
-    a.q = at(j, p, "q");
-    a.k = at(j, p, "k");
-    a.v = at(j, p, "v");
-    a.o = at(j, p, "o");
+    int64_t d = a.heads * a.head_dim;
+    int one_row = j->flag & PACKED; /* one row: q, k, v of all heads */
+    OPERAND(a, q, one_row ? at(j, p, "qkv") : at(j, p, "q"));
+    OPERAND(a, k, one_row ? part(j, p, "qkv", d) : at(j, p, "k"));
+    OPERAND(a, v, one_row ? part(j, p, "qkv", 2 * d) : at(j, p, "v"));
+    OPERAND(a, o, at(j, p, "o"));
     a.lse = at(j, p, "lse");
-    if (j->flag & PACKED) { /* one row: q, k, v of all heads */
-        float *qkv = at(j, p, "qkv");
-        int64_t d = a.heads * a.head_dim;
-        a.q = qkv, a.k = qkv + d, a.v = qkv + 2 * d;
-    }
+    a.cs = at(j, p, "cs");
     return o->attention(q, &a);
 }
 
 static int call_attention_bwd(const ops *o, queue *q, const job *j, void **p) {
     op_attention_bwd a = *(const op_attention_bwd *)j->arg;
-    a.q = at(j, p, "q");
-    a.k = at(j, p, "k");
-    a.v = at(j, p, "v");
-    a.o = at(j, p, "o");
-    a.dout = at(j, p, "dout");
+    int64_t d = a.heads * a.head_dim;
+    int one_row = j->flag & PACKED;
+    OPERAND(a, q, one_row ? at(j, p, "qkv") : at(j, p, "q"));
+    OPERAND(a, k, one_row ? part(j, p, "qkv", d) : at(j, p, "k"));
+    OPERAND(a, v, one_row ? part(j, p, "qkv", 2 * d) : at(j, p, "v"));
+    OPERAND(a, o, at(j, p, "o"));
+    OPERAND(a, dout, at(j, p, "dout"));
+    OPERAND(a, dq, one_row ? at(j, p, "dqkv") : at(j, p, "dq"));
+    OPERAND(a, dk, one_row ? part(j, p, "dqkv", d) : at(j, p, "dk"));
+    OPERAND(a, dv, one_row ? part(j, p, "dqkv", 2 * d) : at(j, p, "dv"));
     a.lse = at(j, p, "lse");
-    a.dq = at(j, p, "dq");
-    a.dk = at(j, p, "dk");
-    a.dv = at(j, p, "dv");
-    if (j->flag & PACKED) {
-        float *qkv = at(j, p, "qkv"), *dqkv = at(j, p, "dqkv");
-        int64_t d = a.heads * a.head_dim;
-        a.q = qkv, a.k = qkv + d, a.v = qkv + 2 * d;
-        a.dq = dqkv, a.dk = dqkv + d, a.dv = dqkv + 2 * d;
-    }
+    a.cs = at(j, p, "cs");
     return o->attention_bwd(q, &a);
 }
 
 static void label(char *text, size_t size, const shape *s) {
-    snprintf(text, size, "b%lld h%lld %lldx%lld dim %lld%s%.0lld%s%s%s%s%s", (long long)s->batch, (long long)s->heads, (long long)s->nq,
+    snprintf(text, size, "b%lld h%lld %lldx%lld dim %lld%s%.0lld%s%s%s%s%s%s%s", (long long)s->batch, (long long)s->heads, (long long)s->nq,
              (long long)s->nk, (long long)s->dim, s->block ? " block " : "", (long long)s->block, s->flag & PACKED ? " packed" : "",
              s->flag & LSE ? " lse" : "", s->flag & STRIDES ? " strides" : "", s->flag & LARGE ? " large" : "",
-             s->flag & TIES ? " ties" : "");
+             s->flag & TIES ? " ties" : "", s->flag & ROPE_EACH ? " rope each" : s->flag & ROPE ? " rope" : "", s->flag & HALF ? " bf16" : "");
 }
 
-/* q, k and v in `array`s of their own or as one packed row. Spread of the scores: 1, or far beyond where exp alone overflows. */
+static int rope(const shape *s) { return (s->flag & (ROPE | ROPE_EACH)) != 0; }
+static dtype stored(const shape *s) { return s->flag & HALF ? T_BF16 : T_F32; }
+
+/* q, k and v in `array`s of their own or as one packed row. Spread of the scores: 1, or far beyond where exp alone overflows.
+ * The table: any angle, and another one for each channel of a pair, as published models have it. */
 static void inputs(ctx *c, job *j, const shape *s) {
     int64_t d = s->heads * s->dim, pad = s->flag & STRIDES ? 5 : 0;
     double spread = s->flag & LARGE ? 20 : 1;
+    if (rope(s)) {
+        array *cs = job_array(c, j, IN, "cs", T_F32, s->nq * (s->flag & ROPE_EACH ? s->batch : 1), 2 * s->dim, 0);
+        for (int64_t i = 0; i < cs->rows; i++)
+            for (int64_t k = 0; k < s->dim; k++) {
+                double angle = rng_uniform(&c->r, -4, 4);
+                put(cs, i, k, cos(angle));
+                put(cs, i, s->dim + k, sin(angle));
+            }
+    }
     if (s->flag & PACKED) {
-        fill_normal(c, job_array(c, j, IN, "qkv", T_F32, s->batch * s->nq, 3 * d, 0), 0, spread);
+        fill_normal(c, job_array(c, j, IN, "qkv", stored(s), s->batch * s->nq, 3 * d, 0), 0, spread);
         return;
     }
-    array *q = job_array(c, j, IN, "q", T_F32, s->batch * s->nq, d, d + pad);
-    array *k = job_array(c, j, IN, "k", T_F32, s->batch * s->nk, d, d + 2 * pad);
-    job_array(c, j, IN, "v", T_F32, s->batch * s->nk, d, d + 3 * pad);
+    array *q = job_array(c, j, IN, "q", stored(s), s->batch * s->nq, d, d + pad);
+    array *k = job_array(c, j, IN, "k", stored(s), s->batch * s->nk, d, d + 2 * pad);
+    job_array(c, j, IN, "v", stored(s), s->batch * s->nk, d, d + 3 * pad);
     fill_normal(c, q, 0, spread);
     fill_normal(c, k, 0, spread);
     if (s->flag & TIES) /* all keys alike: every score of a row is its maximum */
-        for (int64_t i = 1; i < k->rows; i++) memcpy(row_of(k, i), row_of(k, 0), (size_t)d * sizeof(float));
+        for (int64_t i = 1; i < k->rows; i++)
+            for (int64_t e = 0; e < d; e++) put(k, i, e, get(k, 0, e));
 }
 
 /* Errors as spreads, in ULP: signs are random, so sums of them grow like those of the terms. TAIL of them for the largest. */
@@ -79,13 +102,15 @@ typedef struct bounds {
 } bounds;
 
 /* A score sums dim products of spread σ² (0.4·dim·σ², see bound_sum) and is rounded when scaled and when the maximum is taken off (half an
- * ULP of the largest each); its error is exp's relative one. exp itself 2 ULP, storing 1. */
+ * ULP of the largest each); its error is exp's relative one. exp itself 2 ULP, storing 1. Turning q and k: two channels times a cosine and
+ * a sine, three roundings of them, so below 2 ULP·σ each, √(2·dim) of them in a score. bf16 inputs are exact in float32. */
 static bounds bounds_of(const shape *s) {
     bounds b;
     b.in = s->flag & LARGE ? 20 : 1;
     b.scale = s->scale != 0 ? fabs(s->scale) : 1 / sqrt((double)s->dim);
     double sum = 0.4 * (double)s->dim * b.scale * b.in * b.in, top = 6 * b.scale * b.in * b.in * sqrt((double)s->dim);
-    b.p = sum + 0.5 * top + 3;
+    double turn = rope(s) ? 2 * sqrt(2 * (double)s->dim) * b.scale * b.in * b.in : 0;
+    b.p = sum + 0.5 * top + 3 + turn;
     return b;
 }
 
@@ -95,6 +120,7 @@ static job forward_job(ctx *c, op_attention *a, const shape *s) {
     label(text, sizeof text, s);
     *a = (op_attention){
         .batch = s->batch, .heads = s->heads, .nq = s->nq, .nk = s->nk, .head_dim = s->dim, .scale = s->scale, .block = s->block};
+    a->cs_per_batch = (s->flag & ROPE_EACH) != 0;
     if (s->flag & PACKED) a->ldq = a->ldk = a->ldv = 3 * d;
     if (s->flag & STRIDES) a->ldq = d + pad, a->ldk = d + 2 * pad, a->ldv = d + 3 * pad, a->ldo = d + 4 * pad;
     job j = job_of(c, "attention", call_attention, a, "%s", text);
@@ -102,12 +128,13 @@ static job forward_job(ctx *c, op_attention *a, const shape *s) {
     j.flops = 4.0 * (double)(s->batch * s->heads * s->nq * s->nk * s->dim) * (s->block ? 0.5 : 1);
     inputs(c, &j, s);
     bounds b = bounds_of(s);
-    array *o = job_array(c, &j, OUT, "o", T_F32, s->batch * s->nq, d, d + 4 * pad);
+    array *o = job_array(c, &j, OUT, "o", stored(s), s->batch * s->nq, d, d + 4 * pad);
     /* Σ p v: each term is off by p's relative error, and the sum by 0.4·√nk more; the spread of the sum is o's own.
      * An output that one term dominates is off by that term's relative error, four spreads of it. Normalised, stored: 3. */
     o->rms = TAIL * (b.p + 0.4 * sqrt((double)s->nk)) * ULP;
     o->heads = (int)s->heads;
     o->rel = (4 * b.p + 3) * ULP;
+    if (s->flag & HALF) bound_bf16(o);
     if (s->flag & LSE) {
         array *lse = job_array(c, &j, OUT, "lse", T_F32, s->nq ? s->batch * s->heads : 0, s->nq, 0);
         lse->abs = (TAIL * b.p + 0.4 * sqrt((double)s->nk)) * ULP; /* relative error of Σ p, at most that of its largest term */
@@ -122,6 +149,7 @@ static job backward_job(ctx *c, op_attention_bwd *a, const shape *s) {
     label(text, sizeof text, s);
     *a = (op_attention_bwd){
         .batch = s->batch, .heads = s->heads, .nq = s->nq, .nk = s->nk, .head_dim = s->dim, .scale = s->scale, .block = s->block};
+    a->cs_per_batch = (s->flag & ROPE_EACH) != 0;
     if (s->flag & PACKED) a->ldq = a->ldk = a->ldv = a->lddq = a->lddk = a->lddv = 3 * d;
     if (s->flag & STRIDES) {
         a->ldq = d + pad, a->ldk = d + 2 * pad, a->ldv = d + 3 * pad, a->ldo = d + 4 * pad, a->lddo = d + 1;
@@ -131,9 +159,9 @@ static job backward_job(ctx *c, op_attention_bwd *a, const shape *s) {
     j.flag = s->flag;
     j.flops = 10.0 * (double)(s->batch * s->heads * s->nq * s->nk * s->dim) * (s->block ? 0.5 : 1);
     inputs(c, &j, s);
-    job_array(c, &j, IN, "o", T_F32, s->batch * s->nq, d, a->ldo);
+    job_array(c, &j, IN, "o", stored(s), s->batch * s->nq, d, a->ldo);
     array *lse = job_array(c, &j, IN, "lse", T_F32, s->nq ? s->batch * s->heads : 0, s->nq, 0);
-    job_array(c, &j, IN, "dout", T_F32, s->batch * s->nq, d, a->lddo);
+    job_array(c, &j, IN, "dout", stored(s), s->batch * s->nq, d, a->lddo);
     /* o and lse: what forward left */
     op_attention f = {.batch = s->batch,
                       .heads = s->heads,
@@ -145,7 +173,8 @@ static job backward_job(ctx *c, op_attention_bwd *a, const shape *s) {
                       .ldq = a->ldq,
                       .ldk = a->ldk,
                       .ldv = a->ldv,
-                      .ldo = a->ldo};
+                      .ldo = a->ldo,
+                      .cs_per_batch = a->cs_per_batch};
     job g = j;
     void *p[16];
     for (int i = 0; i < g.n; i++) p[i] = g.a[i].init;
@@ -166,13 +195,18 @@ static job backward_job(ctx *c, op_attention_bwd *a, const shape *s) {
     static const char *const NAMES[] = {"dq", "dk", "dv"};
     const int64_t lds[] = {a->lddq, a->lddk, a->lddv};
     for (int i = 0; i < (s->flag & PACKED ? 1 : 3); i++) {
-        array *g_i = s->flag & PACKED ? job_array(c, &j, OUT, "dqkv", T_F32, s->batch * s->nq, 3 * d, 0)
-                                      : job_array(c, &j, OUT, NAMES[i], T_F32, s->batch * (i ? s->nk : s->nq), d, lds[i]);
+        array *g_i = s->flag & PACKED ? job_array(c, &j, OUT, "dqkv", stored(s), s->batch * s->nq, 3 * d, 0)
+                                      : job_array(c, &j, OUT, NAMES[i], stored(s), s->batch * (i ? s->nk : s->nq), d, lds[i]);
         g_i->parts = s->flag & PACKED ? 3 : 1;
         g_i->heads = (int)s->heads;
         g_i->abs = s->flag & PACKED ? fmax(grad[0].abs, grad[1].abs) : grad[i].abs;
         g_i->rms = s->flag & PACKED ? fmax(grad[0].rms, grad[1].rms) : grad[i].rms;
         g_i->rel = (4 * prob + 3) * ULP; /* where one term dominates */
+        if (rope(s)) { /* turning q, k, and dq, dk back: 2 ULP of a pair's size each, of which dq, dk may be the smaller one */
+            g_i->rel += 2 * ULP;
+            g_i->rms += TAIL * 4 * ULP;
+        }
+        if (s->flag & HALF) bound_bf16(g_i);
     }
     return j;
 }
@@ -227,9 +261,40 @@ static const shape SHAPES[] = {
     {1, 2, 40, 77, 32, 0, LSE | TIES, 0},
     {1, 2, 33, 33, 24, 0, LSE | PACKED, 0.25},
     {1, 2, 33, 33, 24, 0, LSE, -0.1},
+    /* turned as they are read: a table for all, one for each; pairs, an odd channel, blocks, strides, large scores */
+    {2, 3, 33, 33, 32, 0, LSE | PACKED | ROPE, 0},
+    {2, 2, 65, 65, 64, 0, LSE | PACKED | ROPE_EACH, 0},
+    {1, 2, 130, 130, 80, 0, LSE | PACKED | ROPE, 0},
+    {2, 2, 31, 31, 24, 10, LSE | STRIDES | ROPE_EACH, 0},
+    {2, 2, 19, 19, 7, 0, LSE | ROPE_EACH, 0},
+    {1, 2, 18, 18, 1, 0, LSE | ROPE, 0},
+    {1, 2, 35, 35, 9, 0, LSE | STRIDES | ROPE, 0},
+    {1, 2, 33, 33, 127, 0, LSE | PACKED | ROPE, 0},
+    {1, 2, 33, 33, 64, 0, LSE | LARGE | ROPE, 0},
+    {1, 1, 1, 1, 2, 0, LSE | ROPE, 0},
+    {1, 2, 28, 28, 32, 0, PACKED | ROPE, 0.3},
+    {0, 2, 5, 5, 8, 0, LSE | ROPE_EACH, 0},
+    /* bf16 */
+    {1, 1, 1, 1, 1, 0, LSE | HALF, 0},
+    {2, 3, 33, 33, 32, 0, LSE | PACKED | HALF, 0},
+    {1, 2, 131, 131, 64, 0, LSE | PACKED | HALF, 0},
+    {1, 2, 37, 37, 80, 0, PACKED | HALF, 0},
+    {1, 2, 31, 31, 65, 0, LSE | STRIDES | HALF, 0},
+    {2, 1, 33, 17, 7, 0, LSE | STRIDES | HALF, 0},
+    {1, 2, 67, 67, 64, 32, LSE | STRIDES | HALF, 0},
+    {1, 2, 48, 48, 32, 0, LSE | LARGE | HALF, 0},
+    {1, 2, 40, 77, 32, 0, LSE | TIES | HALF, 0},
+    {0, 2, 5, 5, 8, 0, LSE | HALF, 0},
+    /* both */
+    {2, 3, 33, 33, 32, 0, LSE | PACKED | ROPE | HALF, 0},
+    {2, 2, 66, 66, 64, 0, LSE | PACKED | ROPE_EACH | HALF, 0},
+    {1, 2, 40, 40, 80, 10, LSE | PACKED | ROPE | HALF, 0},
+    {2, 2, 19, 19, 7, 0, LSE | STRIDES | ROPE_EACH | HALF, 0},
+    {1, 2, 33, 33, 64, 0, LSE | LARGE | ROPE | HALF, 0},
 };
 /* ViT-S/L at 16 frames of 224; a predictor's union (head size 32) */
-static const shape BIG[] = {{1, 1, 1568, 1568, 64, 0, LSE | PACKED, 0}, {1, 1, 1568, 1568, 32, 0, LSE | PACKED, 0}};
+static const shape BIG[] = {{1, 1, 1568, 1568, 64, 0, LSE | PACKED, 0}, {1, 1, 1568, 1568, 32, 0, LSE | PACKED, 0},
+                            {1, 2, 700, 700, 64, 0, LSE | PACKED | ROPE | HALF, 0}};
 
 typedef struct refusal {
     size_t field;
@@ -247,6 +312,64 @@ typedef struct refusal {
         {offsetof(type, ldv), 1, JEPA_E_USE, "ldv < heads·head_dim"}, {                                                                    \
         offsetof(type, ldo), INT64_MAX, JEPA_E_USE, "ldo 2^63-1"                                                                           \
     }
+
+/* A call whose pointers are not all of one form, and a table where queries are not the keys. The arrays are read by nobody. */
+typedef struct form {
+    op_attention f;
+    op_attention_bwd b;
+    int backward;
+} form;
+
+static int call_form(const ops *o, queue *q, const job *j, void **p) {
+    const form *f = j->arg;
+    return f->backward ? o->attention_bwd(q, &f->b) : o->attention(q, &f->f);
+}
+
+static void refuse_form(ctx *c, const form *f, int rc, const char *why) {
+    job j = job_of(c, f->backward ? "attention_bwd" : "attention", call_form, f, "forms");
+    job_refuse(c, &j, NULL, rc, why);
+    job_close(&j);
+}
+
+static void refuse_forms(ctx *c, int backward) {
+    float x[64] = {0};
+    uint16_t h[64] = {0};
+    const form full = {.f = {.batch = 1, .heads = 1, .nq = 4, .nk = 4, .head_dim = 2, .q = x, .k = x, .v = x, .o = x},
+                       .b = {.batch = 1, .heads = 1, .nq = 4, .nk = 4, .head_dim = 2, .q = x, .k = x, .v = x, .o = x, .dout = x, .lse = x,
+                             .dq = x, .dk = x, .dv = x},
+                       .backward = backward};
+    const form half = {.f = {.batch = 1, .heads = 1, .nq = 4, .nk = 4, .head_dim = 2, .q16 = h, .k16 = h, .v16 = h, .o16 = h},
+                       .b = {.batch = 1, .heads = 1, .nq = 4, .nk = 4, .head_dim = 2, .q16 = h, .k16 = h, .v16 = h, .o16 = h, .dout16 = h,
+                             .lse = x, .dq16 = h, .dk16 = h, .dv16 = h},
+                       .backward = backward};
+#define REFUSE(from, change, rc, why)                                                                                                      \
+    do {                                                                                                                                   \
+        form bad = from;                                                                                                                   \
+        change;                                                                                                                            \
+        refuse_form(c, &bad, rc, why);                                                                                                     \
+    } while (0)
+#define SWAP(x_, from, to, to_value) bad.f.x_##from = NULL, bad.b.x_##from = NULL, bad.f.x_##to = to_value, bad.b.x_##to = to_value
+    REFUSE(full, (SWAP(q, , 16, h)), JEPA_E_USE, "q in bf16, the rest in float32");
+    REFUSE(full, (SWAP(o, , 16, h)), JEPA_E_USE, "o in bf16, the rest in float32");
+    REFUSE(half, (SWAP(k, 16, , x)), JEPA_E_USE, "k in float32, the rest in bf16");
+    REFUSE(half, (SWAP(v, 16, , x)), JEPA_E_USE, "v in float32, the rest in bf16");
+    REFUSE(full, (bad.f.k16 = bad.b.k16 = h), JEPA_E_USE, "k in both forms");
+    REFUSE(half, (bad.f.v16 = NULL, bad.b.v16 = NULL), JEPA_E_USE, "v16 is NULL");
+    REFUSE(half, (bad.f.type = bad.b.type = T_F16), JEPA_E_UNSUPPORTED, "f16");
+    REFUSE(half, (bad.f.type = bad.b.type = T_F32), JEPA_E_UNSUPPORTED, "16-bit pointers that hold float32");
+    REFUSE(full, (bad.f.cs = bad.b.cs = x, bad.f.nq = bad.b.nq = 3), JEPA_E_USE, "a table with nq != nk");
+    REFUSE(half, (bad.f.cs = bad.b.cs = x, bad.f.nk = bad.b.nk = 5), JEPA_E_USE, "a table with nk != nq, bf16");
+    if (!backward) return;
+    REFUSE(full, (bad.b.dout = NULL, bad.b.dout16 = h), JEPA_E_USE, "dout in bf16, the rest in float32");
+    REFUSE(full, (bad.b.dq = NULL, bad.b.dq16 = h), JEPA_E_USE, "dq in bf16, the rest in float32");
+    REFUSE(full, (bad.b.dk = NULL, bad.b.dk16 = h), JEPA_E_USE, "dk in bf16, the rest in float32");
+    REFUSE(half, (bad.b.dv16 = NULL, bad.b.dv = x), JEPA_E_USE, "dv in float32, the rest in bf16");
+    REFUSE(half, (bad.b.dout16 = NULL), JEPA_E_USE, "dout16 is NULL");
+    REFUSE(half, (bad.b.dk16 = NULL), JEPA_E_USE, "dk16 is NULL");
+    REFUSE(half, (bad.b.lse = NULL), JEPA_E_USE, "lse is NULL, bf16");
+#undef SWAP
+#undef REFUSE
+}
 
 static void forward_refusals(ctx *c) {
     static const refusal R[] = {SHARED_REFUSALS(op_attention)};
@@ -272,6 +395,7 @@ static void forward_refusals(ctx *c) {
     bad.block = 2;
     job_refuse(c, &j, &bad, JEPA_E_USE, "block-causal with nq != nk");
     job_close(&j);
+    refuse_forms(c, 0);
 }
 
 static void backward_refusals(ctx *c) {
@@ -295,8 +419,9 @@ static void backward_refusals(ctx *c) {
     job_refuse(c, &j, &bad, JEPA_E_USE, "scale infinite");
     bad = good;
     bad.type = T_F16;
-    job_refuse(c, &j, &bad, JEPA_E_UNSUPPORTED, "bf16");
+    job_refuse(c, &j, &bad, JEPA_E_UNSUPPORTED, "f16");
     job_close(&j);
+    refuse_forms(c, 1);
 }
 
 void family_attention(ctx *c) {
@@ -313,10 +438,12 @@ void family_attention(ctx *c) {
             job_run(c, &j);
             job_close(&j);
         }
-        const shape none = {2, 2, 0, 9, 8, 0, LSE, 0};
-        job j = forward_job(c, &a, &none);
-        job_run(c, &j);
-        job_close(&j);
+        for (int half = 0; half < 2; half++) {
+            const shape none = {2, 2, 0, 9, 8, 0, LSE | (half ? HALF : 0), 0};
+            job j = forward_job(c, &a, &none);
+            job_run(c, &j);
+            job_close(&j);
+        }
         forward_refusals(c);
         op_end(c);
     }

@@ -99,6 +99,7 @@ void say(ctx *c, const job *j, const char *fmt, ...) __attribute__((format(print
 
 void family_linear(ctx *c);
 void family_gelu(ctx *c);
+void family_convert(ctx *c);
 void family_layernorm(ctx *c);
 void family_attention(ctx *c);
 void family_rope(ctx *c);

@@ -53,6 +53,7 @@ int main(int argc, char **argv) {
     printf("checkop: %s, against %s\n", dev_describe(c.dev[1]), dev_describe(c.ref));
     family_linear(&c);
     family_gelu(&c);
+    family_convert(&c);
     family_layernorm(&c);
     family_attention(&c);
     family_rope(&c);

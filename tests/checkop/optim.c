@@ -1,4 +1,5 @@
 /* optim.c: adamw, ema, sqnorm, axpy, scale, colstats, zero. */
+#include <stdlib.h>
 #include "tests/checkop/checkop.h"
 
 static const int64_t N[] = {1, 3, 7, 8, 9, 15, 17, 33, 1009, 65536 + 5, 0};
@@ -9,13 +10,44 @@ static int call_adamw(const ops *o, queue *q, const job *j, void **p) {
     a.grad = at(j, p, "grad");
     a.m = at(j, p, "m");
     a.v = at(j, p, "v");
+    a.param16 = at(j, p, "param16");
+    if (job_find(j, "target")) a.target = at(j, p, "target");
+    if (job_find(j, "target16")) a.target16 = at(j, p, "target16");
     return o->adamw(q, &a);
 }
 
-static job adamw_job(ctx *c, op_adamw *a, int64_t n, int64_t step, double wd, double grad_scale) {
+/* All in one pass must give what adamw, convert and ema give one after the other, to the bit. */
+static int call_adamw_twice(const ops *o, queue *q, const job *j, void **p) {
+    const op_adamw *arg = j->arg;
+    size_t n = (size_t)arg->n;
+    float *own = malloc((4 * n + 1) * sizeof *own);
+    uint16_t *own16 = malloc((2 * n + 1) * sizeof *own16);
+    static const char *const STATE[] = {"param", "m", "v", "target"};
+    int rc = own && own16 ? 0 : JEPA_E_MEMORY;
+    for (int i = 0; i < 4 && rc == 0 && n; i++) memcpy(own + (size_t)i * n, at(j, p, STATE[i]), n * sizeof *own);
+    if (rc == 0) rc = call_adamw(o, q, j, p);
+    op_adamw a = *arg;
+    a.param = own, a.grad = at(j, p, "grad"), a.m = own + n, a.v = own + 2 * n;
+    if (rc == 0) rc = o->adamw(q, &a);
+    if (rc == 0) rc = o->convert(q, &(op_convert){.n = arg->n, .x = own, .y16 = own16});
+    if (rc == 0)
+        rc = o->ema(q, &(op_ema){.n = arg->n, .target = own + 3 * n, .source = own, .momentum = arg->momentum, .target16 = own16 + n});
+    for (int i = 0; i < 4 && rc == 0 && n; i++)
+        if (memcmp(own + (size_t)i * n, at(j, p, STATE[i]), n * sizeof *own)) rc = JEPA_E_INPUT;
+    if (rc == 0 && n && (memcmp(own16, at(j, p, "param16"), n * sizeof *own16) || memcmp(own16 + n, at(j, p, "target16"), n * sizeof *own16)))
+        rc = JEPA_E_INPUT;
+    free(own);
+    free(own16);
+    return rc;
+}
+
+enum { HALF = 1, TARGET = 2, TARGET_HALF = 4 };
+
+static job adamw_job(ctx *c, op_adamw *a, int64_t n, int64_t step, double wd, double grad_scale, int flag) {
     *a = (op_adamw){.n = n, .lr = 1e-3, .wd = wd, .beta1 = 0.9, .beta2 = 0.999, .eps = 1e-8, .grad_scale = grad_scale, .step = step};
-    job j = job_of(c, "adamw", call_adamw, a, "n %lld step %lld wd %g grad_scale %g", (long long)n, (long long)step, wd, grad_scale);
-    j.bytes = 28.0 * (double)n;
+    job j = job_of(c, "adamw", call_adamw, a, "n %lld step %lld wd %g grad_scale %g%s%s%s", (long long)n, (long long)step, wd, grad_scale,
+                   flag & HALF ? " param16" : "", flag & TARGET ? " target" : "", flag & TARGET_HALF ? " target16" : "");
+    j.bytes = (28.0 + (flag & HALF ? 2 : 0) + (flag & TARGET ? 8 : 0) + (flag & TARGET_HALF ? 2 : 0)) * (double)n;
     int64_t rows = n ? 1 : 0;
     array *w = job_array(c, &j, INOUT, "param", T_F32, rows, n, 0), *grad = job_array(c, &j, IN, "grad", T_F32, rows, n, 0);
     array *m = job_array(c, &j, INOUT, "m", T_F32, rows, n, 0), *v = job_array(c, &j, INOUT, "v", T_F32, rows, n, 0);
@@ -34,6 +66,12 @@ static job adamw_job(ctx *c, op_adamw *a, int64_t n, int64_t step, double wd, do
     w->rel = 4 * ULP;
     m->abs = 3 * ULP * 6; /* two products and a sum of opposite signs */
     v->rel = 6 * ULP;     /* all positive; g² and 1 - beta2, itself rounded */
+    if (flag & HALF) job_array(c, &j, OUT, "param16", T_BF16, rows, n, 0)->rounds = "param";
+    if (flag & TARGET) {
+        a->momentum = 0.996;
+        job_array(c, &j, INOUT, "target", T_F32, rows, n, 0)->abs = 3 * ULP * 6 + w->abs + w->rel * 6; /* as ema, of the parameter above */
+    }
+    if (flag & TARGET_HALF) job_array(c, &j, OUT, "target16", T_BF16, rows, n, 0)->rounds = "target";
     return j;
 }
 
@@ -41,6 +79,7 @@ static int call_ema(const ops *o, queue *q, const job *j, void **p) {
     op_ema a = *(const op_ema *)j->arg;
     a.target = at(j, p, "target");
     a.source = at(j, p, "source");
+    a.target16 = at(j, p, "target16");
     return o->ema(q, &a);
 }
 
@@ -80,12 +119,37 @@ static void adamw(ctx *c) {
     op_adamw a, bad;
     for (int i = 0; i < COUNT(N); i++)
         for (int s = 0; s < 3; s++) {
-            job j = adamw_job(c, &a, N[i], s == 0 ? 1 : s == 1 ? 2 : 100000, s == 2 ? 0 : 0.04, s == 1 ? 0.01 : 1);
+            static const int FLAGS[] = {0, HALF | TARGET | TARGET_HALF, HALF, TARGET};
+            int64_t step = s == 0 ? 1 : s == 1 ? 2 : 100000;
+            double wd = s == 2 ? 0 : 0.04, grad_scale = s == 1 ? 0.01 : 1;
+            job j = adamw_job(c, &a, N[i], step, wd, grad_scale, FLAGS[(i + s) % 4]);
             job_run(c, &j);
             if (N[i] < 2000) job_nan(c, &j);
             job_close(&j);
+            j = adamw_job(c, &a, N[i], step, wd, grad_scale, HALF | TARGET | TARGET_HALF);
+            j.call = call_adamw_twice;
+            if (!c->bench) job_run(c, &j);
+            job_close(&j);
         }
-    job j = adamw_job(c, &a, 6, 3, 0.04, 1);
+    for (int i = 0; c->bench && i < 8; i++) { /* in the second cache, and from memory */
+        static const int FLAGS[] = {0, HALF, TARGET, HALF | TARGET | TARGET_HALF};
+        job j = adamw_job(c, &a, i < 4 ? 12288 : 12582912, 10, 0.04, 1, FLAGS[i % 4]);
+        job_run(c, &j);
+        job_close(&j);
+    }
+    job j = adamw_job(c, &a, 6, 3, 0.04, 1, TARGET);
+    job_refuse_null(c, &j, "param");
+    static const double MOMENTA[] = {-0.1, 1.1, NAN};
+    for (int i = 0; i < COUNT(MOMENTA); i++) {
+        bad = a, bad.momentum = MOMENTA[i];
+        job_refuse(c, &j, &bad, JEPA_E_USE, "momentum outside 0 to 1");
+    }
+    job_close(&j);
+    j = adamw_job(c, &a, 6, 3, 0.04, 1, HALF);
+    bad = a, bad.target16 = (uint16_t *)&a; /* refused before anything is touched */
+    job_refuse(c, &j, &bad, JEPA_E_USE, "target16 without target");
+    job_close(&j);
+    j = adamw_job(c, &a, 6, 3, 0.04, 1, 0);
     static const char *const NEEDED[] = {"param", "grad", "m", "v"};
     for (int i = 0; i < COUNT(NEEDED); i++) job_refuse_null(c, &j, NEEDED[i]);
     bad = a, bad.n = -1;
@@ -111,15 +175,16 @@ static void adamw(ctx *c) {
 static void ema(ctx *c) {
     if (!op_begin(c, "ema")) return;
     static const double M[] = {0, 0.99925, 1, 0.5};
-    for (int i = 0; i <= COUNT(N); i++) {
+    for (int i = 0; i <= COUNT(N) + (c->bench ? 2 : 0); i++) {
         int refusals = i == COUNT(N);
-        int64_t n = refusals ? 5 : N[i];
+        int64_t n = refusals ? 5 : i > COUNT(N) ? 12582912 : N[i];
         op_ema a = {.n = n, .momentum = M[i % 4]}, bad = a;
-        job j = job_of(c, "ema", call_ema, &a, "n %lld momentum %g", (long long)n, a.momentum);
-        j.bytes = 12.0 * (double)n;
+        job j = job_of(c, "ema", call_ema, &a, "n %lld momentum %g%s", (long long)n, a.momentum, i & 1 ? " target16" : "");
+        j.bytes = (i & 1 ? 14.0 : 12.0) * (double)n;
         array *t = job_array(c, &j, INOUT, "target", T_F32, n ? 1 : 0, n, 0);
         job_array(c, &j, IN, "source", T_F32, n ? 1 : 0, n, 0);
         t->abs = 3 * ULP * 6; /* two products, whose factors are rounded, and a sum; numbers below 6 */
+        if (i & 1) job_array(c, &j, OUT, "target16", T_BF16, n ? 1 : 0, n, 0)->rounds = "target";
         if (refusals) {
             job_refuse_null(c, &j, "target");
             job_refuse_null(c, &j, "source");

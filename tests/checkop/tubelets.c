@@ -12,10 +12,15 @@ static int call_tubelets(const ops *o, queue *q, const job *j, void **p) {
         a.mean = at(j, p, "mean");
         a.std = at(j, p, "std");
     }
+    if (j->flag) a.y16 = at(j, p, "y16"); /* both at once */
+    int half = job_find(j, "y16") != NULL, rc = a.y || !half ? o->tubelets(q, &a) : 0;
+    if (rc < 0 || !half) return rc;
+    a.y = NULL; /* and once more into the other form */
+    a.y16 = at(j, p, "y16");
     return o->tubelets(q, &a);
 }
 
-enum { U8 = 1, FRAMES_FIRST = 2, KEEP = 4, KEEP_NONE = 8 };
+enum { U8 = 1, FRAMES_FIRST = 2, KEEP = 4, KEEP_NONE = 8, HALF_TOO = 16, HALF_ONLY = 32 };
 
 static job clip_job(ctx *c, op_tubelets *a, int64_t batch, int64_t ch, int64_t t, int64_t h, int64_t w, int64_t tub, int64_t patch,
                     int flag) {
@@ -28,10 +33,11 @@ static job clip_job(ctx *c, op_tubelets *a, int64_t batch, int64_t ch, int64_t t
                                    : all,
             row = ch * tub * patch * patch;
     if (flag & (KEEP | KEEP_NONE)) a->n_keep = n;
-    job j = job_of(c, "tubelets", call_tubelets, a, "b%lld %lldx%lldx%lldx%lld by %lldx%lld%s%s%s%s", (long long)batch, (long long)ch,
+    job j = job_of(c, "tubelets", call_tubelets, a, "b%lld %lldx%lldx%lldx%lld by %lldx%lld%s%s%s%s%s", (long long)batch, (long long)ch,
                    (long long)t, (long long)h, (long long)w, (long long)tub, (long long)patch, flag & U8 ? " u8" : " f32",
-                   flag & FRAMES_FIRST ? " frames first" : "", flag & KEEP ? " keep" : "", flag & KEEP_NONE ? " keep none" : "");
-    j.bytes = (double)(batch * n * row) * (flag & U8 ? 5 : 8);
+                   flag & FRAMES_FIRST ? " frames first" : "", flag & KEEP ? " keep" : "", flag & KEEP_NONE ? " keep none" : "",
+                   flag & HALF_TOO ? ", also bf16" : flag & HALF_ONLY ? ", bf16" : "");
+    j.bytes = (double)(batch * n * row) * ((flag & U8 ? 1 : 4) + (flag & HALF_ONLY ? 2 : 4));
     array *x = job_array(c, &j, IN, "x", flag & U8 ? T_U8 : T_F32, batch ? 1 : 0, batch * ch * t * h * w, 0);
     if (flag & U8)
         for (int64_t i = 0; i < array_span(x); i++) x->init[i] = (unsigned char)(i < 256 ? i : rng_u32(&c->r));
@@ -47,10 +53,12 @@ static job clip_job(ctx *c, op_tubelets *a, int64_t batch, int64_t ch, int64_t t
             for (int64_t i = 0; i < n; i++) keep[b * n + i] = (int32_t)order[i];
         }
     }
-    array *y = job_array(c, &j, OUT, "y", T_F32, batch * n, row, 0);
+    array *y = job_array(c, &j, OUT, flag & HALF_ONLY ? "y16" : "y", flag & HALF_ONLY ? T_BF16 : T_F32, batch * n, row, 0);
+    if (flag & HALF_ONLY) bound_bf16(y);
+    if (flag & HALF_TOO) job_array(c, &j, OUT, "y16", T_BF16, batch * n, row, 0)->rounds = "y";
     if (flag & U8) {
         y->abs = 4 * ULP / 0.224; /* x/255, mean and their difference (below 1), each rounded once, over std; float32 is copied: 0 */
-        y->rel = 2 * ULP;
+        y->rel += 2 * ULP;
     }
     return j;
 }
@@ -60,7 +68,9 @@ void family_tubelets(ctx *c) {
     static const int64_t SHAPES[][7] = {
         {1, 1, 1, 1, 1, 1, 1},    {2, 3, 4, 8, 8, 2, 4},   {1, 3, 2, 9, 6, 2, 3},    {2, 1, 5, 7, 11, 2, 2},   {1, 3, 7, 33, 18, 3, 8},
         {1, 4, 2, 16, 16, 1, 16}, {3, 3, 2, 10, 10, 2, 5}, {1, 3, 4, 28, 42, 2, 14}, {1, 2, 3, 17, 17, 3, 17}, {2, 3, 8, 48, 64, 2, 16}};
-    static const int FLAGS[] = {0, FRAMES_FIRST, U8, KEEP, U8 | KEEP, KEEP | FRAMES_FIRST};
+    static const int FLAGS[] = {0,        FRAMES_FIRST,        U8,
+                                KEEP,     U8 | KEEP,           KEEP | FRAMES_FIRST,
+                                HALF_TOO, U8 | KEEP | HALF_TOO, U8 | HALF_ONLY};
     op_tubelets a;
     for (int s = 0; s < COUNT(SHAPES); s++)
         for (int f = 0; f < COUNT(FLAGS); f++) {
@@ -83,7 +93,19 @@ void family_tubelets(ctx *c) {
         job_run(c, &j);
         job_close(&j);
     }
-    job j = clip_job(c, &a, 2, 3, 4, 8, 8, 2, 4, U8 | KEEP);
+    for (int i = 0; c->bench && i < 4; i++) {
+        job j = clip_job(c, &a, 4, 3, 16, 224, 224, 2, 16, (i & 1 ? U8 : 0) | (i & 2 ? HALF_ONLY : 0));
+        job_run(c, &j);
+        job_close(&j);
+    }
+    job j = clip_job(c, &a, 2, 3, 4, 8, 8, 2, 4, U8 | HALF_TOO);
+    j.flag = 1;
+    job_refuse(c, &j, NULL, JEPA_E_USE, "y and y16");
+    job_close(&j);
+    j = clip_job(c, &a, 2, 3, 4, 8, 8, 2, 4, U8 | HALF_ONLY);
+    job_refuse_null(c, &j, "y16");
+    job_close(&j);
+    j = clip_job(c, &a, 2, 3, 4, 8, 8, 2, 4, U8 | KEEP);
     static const char *const NEEDED[] = {"x", "y", "mean", "std"};
     for (int i = 0; i < COUNT(NEEDED); i++) job_refuse_null(c, &j, NEEDED[i]);
     const struct {

@@ -1,0 +1,114 @@
+/* attention_rows_tmpl.h: how attention reads and writes the rows of a head: float32 or bf16, turned by the rotary table on the way. */
+#ifndef JEPA_ATTENTION_ROWS_TMPL_H
+#define JEPA_ATTENTION_ROWS_TMPL_H
+#include <string.h>
+#include "compute/cpu/cpu.h"
+#include "compute/cpu/vec.h"
+
+typedef struct att_src { /* rows of one head of one batch item */
+    const float *p;
+    const uint16_t *p16;
+    const float *cs; /* of row 0, or NULL */
+    int64_t ld, dim;
+} att_src;
+typedef struct att_dst {
+    float *p;
+    uint16_t *p16;
+    const float *cs;
+    int64_t ld, dim;
+} att_dst;
+
+static inline att_src att_src_of(const float *p, const uint16_t *p16, int64_t ld, int64_t b, int64_t n, int64_t h, int64_t dim, const float *cs,
+                                 int per_batch) {
+    int64_t at = b * n * ld + h * dim;
+    return (att_src){p ? p + at : NULL, p16 ? p16 + at : NULL, cs && per_batch ? cs + b * n * 2 * dim : cs, ld, dim};
+}
+static inline att_dst att_dst_of(float *p, uint16_t *p16, int64_t ld, int64_t b, int64_t n, int64_t h, int64_t dim, const float *cs,
+                                 int per_batch) {
+    int64_t at = b * n * ld + h * dim;
+    return (att_dst){p ? p + at : NULL, p16 ? p16 + at : NULL, cs && per_batch ? cs + b * n * 2 * dim : cs, ld, dim};
+}
+
+/* A head's rows lie far apart: no hardware prefetcher follows them. Past the end this asks for lines nobody reads, which is harmless. */
+static inline void att_ahead(const att_src *s, int64_t row) {
+    size_t size = s->p ? sizeof *s->p : sizeof *s->p16;
+    uintptr_t p = (s->p ? (uintptr_t)s->p : (uintptr_t)s->p16) + (size_t)((row + 12) * s->ld) * size;
+    for (size_t c = 0; c < (size_t)s->dim * size; c += 64) __builtin_prefetch((const void *)(p + c));
+}
+
+/* Channels c … c + VW of a row as they are stored; 0 past the last. */
+static inline vf att_get(const att_src *s, int64_t row, int64_t c) {
+    return s->p ? vload_some(s->p + row * s->ld + c, s->dim - c) : vload16_some(s->p16 + row * s->ld + c, s->dim - c);
+}
+
+/* dst[whole vectors] = f·row, turned; 0 past the last channel. */
+static inline void att_row(float *dst, const att_src *s, int64_t row, vf f) {
+    int64_t dim = s->dim;
+    if (!s->cs) {
+        for (int64_t c = 0; c < dim; c += VW) vstore(dst + c, f * att_get(s, row, c));
+        return;
+    }
+    const float *co = s->cs + row * 2 * dim, *si = co + dim;
+    for (int64_t c = 0; c < dim; c += VW) {
+        vf x = att_get(s, row, c), y = vswap(x) * vneg_even(vload_some(si + c, dim - c));
+        vstore(dst + c, f * vfma(x, vload_some(co + c, dim - c), y));
+    }
+    if (dim % 2 == 1) { /* the last channel has no partner: it stays */
+        int64_t at = (dim - 1) / VW * VW;
+        float last[VW];
+        vstore(last, f * att_get(s, row, at));
+        dst[dim - 1] = last[dim - 1 - at];
+        if (dim % VW) dst[dim] = 0; /* its partner would be NaN beside NaN */
+    }
+}
+
+/* The row of the output = f·src, multiplied by the transposed matrix of each pair. src is whole vectors; it may change. */
+static inline void att_put(const att_dst *s, int64_t row, float *src, float f) {
+    int64_t dim = s->dim;
+    const float *co = s->cs ? s->cs + row * 2 * dim : NULL;
+    float last = src[dim - 1] * f;
+    for (int64_t c = 0; c < dim; c += VW) {
+        vf x = vload(src + c) * vset(f);
+        if (co) x = vfma(x, vload_some(co + c, dim - c), vswap(x * vneg_even(vload_some(co + dim + c, dim - c))));
+        vstore(src + c, x);
+    }
+    if (co && dim % 2 == 1) src[dim - 1] = last;
+    if (s->p)
+        for (int64_t c = 0; c < dim; c += VW) vstore_some(s->p + row * s->ld + c, vload(src + c), dim - c);
+    else
+        for (int64_t c = 0; c < dim; c += VW) vstore16_some(s->p16 + row * s->ld + c, vload(src + c), dim - c);
+}
+
+/* dst[rows][width] = f·src. */
+static inline void att_rows(float *dst, int64_t width, const att_src *s, int64_t row, int64_t rows, float f) {
+    for (int64_t i = 0; i < rows; i++) {
+        att_ahead(s, row + i);
+        att_row(dst + i * width, s, row + i, vset(f));
+    }
+}
+
+/* dst: panels of 2·VW rows, each [dim][2·VW]: rows become columns; zero past the last row. */
+static inline void att_transpose(float *dst, const att_src *s, int64_t row, int64_t rows) {
+    enum { PANEL_ROWS = 2 * VW };
+    float one[128 + VW];
+    for (int64_t r = 0; r < rows; r += PANEL_ROWS, dst += s->dim * PANEL_ROWS) {
+        int64_t n = least(PANEL_ROWS, rows - r);
+        if (n < PANEL_ROWS) memset(dst, 0, (size_t)(s->dim * PANEL_ROWS) * sizeof *dst);
+        for (int64_t j = 0; j < n; j++) {
+            att_ahead(s, row + r + j);
+            att_row(one, s, row + r + j, vset(1));
+            for (int64_t c = 0; c < s->dim; c++) dst[c * PANEL_ROWS + j] = one[c];
+        }
+    }
+}
+
+/* dst: panels of 2·VW columns, each [room][2·VW]; zero past the last channel. */
+static inline void att_panels(float *dst, const att_src *s, int64_t row, int64_t rows, int64_t room) {
+    enum { PANEL_COLS = 2 * VW };
+    for (int64_t j = 0; j < rows; j++) {
+        att_ahead(s, row + j);
+        for (int64_t c = 0; c < s->dim; c += VW)
+            vstore(dst + c / PANEL_COLS * (room * PANEL_COLS) + j * PANEL_COLS + c % PANEL_COLS, att_get(s, row + j, c));
+    }
+}
+#endif
