@@ -31,27 +31,45 @@ void spread_of(double *value, int n, spread *out) {
     if (n < 1) return;
     qsort(value, (size_t)n, sizeof *value, ascending);
     out->low = value[0], out->high = value[n - 1];
+    for (int i = 0; i < n; i++) out->mean += value[i] / n;
     out->q1 = quantile(value, n, 0.25), out->median = quantile(value, n, 0.5), out->q3 = quantile(value, n, 0.75);
 }
 
-int measure(const measure_cfg *c, int (*run)(void *, jepa_err *), void *what, spread *out, jepa_err *err) {
+static double cpu_seconds(void) {
+    struct timespec t;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+int measure(const measure_cfg *c, int (*run)(void *, jepa_err *), int (*timing)(void *, int, jepa_err *), void *what, measured *out, jepa_err *err) {
     enum { LEAST = 3 };
     const int most = c->repeat > 0 && c->repeat < MEASURE_MOST ? c->repeat : MEASURE_MOST;
-    double *t = mem_alloc((size_t)most, sizeof *t), spent = 0;
-    int rc = t ? 0 : err_set(err, JEPA_E_MEMORY, "no memory for %d timings", most), n = 0;
+    double *t = mem_alloc((size_t)most, sizeof *t), spent = 0, cpu = 0;
+    int rc = t ? 0 : err_set(err, JEPA_E_MEMORY, "no memory for %d timings", most), n = 0, on = 0;
     for (int i = -c->warm; !rc && n < most; i++) {
         if (c->stop && c->stop(c->ctx)) {
             rc = err_set(err, JEPA_E_CANCELLED, "interrupted");
             break;
         }
-        const double began = clock_seconds();
+        if (i == 0 && timing) {
+            if ((rc = timing(what, 1, err)) < 0) break;
+            on = 1;
+        }
+        const double began = clock_seconds(), cpu_began = cpu_seconds();
         if ((rc = run(what, err)) < 0) break;
+        const double took = clock_seconds() - began;
+        if (i == -c->warm) memory_read(&out->first);
         if (i < 0) continue;
-        t[n] = clock_seconds() - began;
-        spent += t[n++];
+        cpu += cpu_seconds() - cpu_began;
+        t[n++] = took, spent += took;
         if (c->repeat <= 0 && n >= LEAST && spent >= c->seconds) break;
     }
-    if (!rc) spread_of(t, n, out);
+    if (on) timing(what, 0, NULL);
+    memory_read(&out->last);
+    if (!rc) {
+        spread_of(t, n, &out->time);
+        out->cpu = n ? cpu / n : 0;
+    }
     mem_free(t);
     return rc;
 }

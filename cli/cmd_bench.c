@@ -1,221 +1,295 @@
 /* cmd_bench.c: jepa bench WHAT…: how fast this machine is at what the other commands do. */
-#include "base/json.h"
-#include "cli/cli.h"
+#include "cli/bench_print.h"
 #include "compute/ops.h"
 #include "infer/bench.h"
+#include "train/bench.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 static const char usage[] =
-    "  jepa bench encoder predictor --arch vit_large --size 256 --threads 8\n"
-    "  jepa bench all -m run/latest --json\n\n"
-    "What is measured: encoder, predictor, products, or all of them. Without a model (-m), random weights of the given size: anybody can run it.\n"
-    "Each line has the median of repeated runs with its quartiles, the rate of arithmetic (products and attention alone are counted), the share of\n"
-    "what a large product reaches through the same device on the same threads right after it, and memory: weights, working memory, and the\n"
-    "most that the process held (RssAnon + RssFile).\n";
+    "  jepa bench encoder --arch vit_large --size 256 --threads 8\n"
+    "  jepa bench step configs/vitl16-256.yaml --profile\n"
+    "  jepa bench all -m run/latest clip.mp4 --json\n\n"
+    "What is measured: encoder, predictor, step (of training), decode, feed, products, or all. Without a model (-m), random weights of the given\n"
+    "size: anybody can run it. decode and feed read the videos given, else one of moving digits that is made for it; step follows CONFIG.yaml,\n"
+    "else the published step (predictor 384 wide, 12 deep; masks of 8 blocks of 0.15 and 2 of 0.7) on clips in memory. Each line has the median of\n"
+    "repeated runs with its quartiles, the rate of arithmetic (products and attention alone are counted), its share of what a large product\n"
+    "reaches on the same threads right after it, and memory: weights, working memory, and the most that the process held.\n";
 
-enum { PART_ENCODER = 1, PART_PREDICTOR = 2, PART_PRODUCTS = 32, PART_ALL = 63 };
+enum { PART_ENCODER = 1, PART_PREDICTOR = 2, PART_STEP = 4, PART_DECODE = 8, PART_FEED = 16, PART_PRODUCTS = 32, PART_ALL = 63 };
 static const struct { const char *name; int kind; } parts[] = {
-    {"encoder", PART_ENCODER}, {"predictor", PART_PREDICTOR}, {"products", PART_PRODUCTS}, {"all", PART_ALL},
+    {"encoder", PART_ENCODER}, {"predictor", PART_PREDICTOR}, {"step", PART_STEP},         {"decode", PART_DECODE},
+    {"feed", PART_FEED},       {"products", PART_PRODUCTS},   {"all", PART_ALL},
 };
 
 typedef struct bencher {
     cli *c;
     bench_cfg cfg;
-    const char *size, *product;
-    int64_t peak_shape[3];
-    char describe[160];
-    int said; /* the head of the table is printed */
+    jepa_options open;
+    const char *size, *product, *config;
+    int batch, workers, accuracy, profile;
+    int64_t large[3];           /* rows, inputs, outputs of the large product */
+    items in;
+    char made[64];              /* the video made for decode and feed, or "" */
+    op_profile prof;
+    int lines;
 } bencher;
 
-/* "224", "256x448": as many numbers as wanted; one number stands for all when `same` */
+/* "224", "256x448": `want` numbers; a single one stands for all where `same` */
 static int numbers(const char *option, const char *text, int want, int same, int64_t low, int64_t high, int64_t *out, jepa_err *err) {
     const char *s = text;
     int n = 0;
-    for (; n < want; n++) {
-        long long v;
-        int used = 0;
-        if (sscanf(s, "%lld%n", &v, &used) != 1 || v < low || v > high) break;
-        out[n] = v, s += used;
-        if (*s != 'x') {
-            n++;
-            break;
-        }
+    while (n < want) {
+        char *end;
+        const long long v = strtoll(s, &end, 10);
+        if (end == s || v < low || v > high) break;
+        out[n++] = v, s = end;
+        if (*s != 'x' || n == want) break;
         s++;
     }
     if (*s || (n != want && !(same && n == 1)))
-        return err_set(err, JEPA_E_USE, "%s %s: %d number%s from %lld to %lld with x between", option, text, want, want > 1 ? "s" : "", (long long)low, (long long)high);
+        return err_set(err, JEPA_E_USE, "%s %s: %d whole numbers from %lld to %lld with x between are needed", option, text, want, (long long)low, (long long)high);
     for (; n < want; n++) out[n] = out[0];
     return 0;
 }
 
-static const char *seconds_text(char *text, size_t size, double s) {
-    snprintf(text, size, s < 0.01 ? "%.4g ms" : s < 10 ? "%.1f ms" : "%.0f ms", s * 1e3);
-    return text;
-}
-
-static double mib(int64_t bytes) { return (double)bytes / 1048576; }
-
-/* model: "" for products alone. peak: seconds of the large product, n 0: not measured. */
-static void print_row(bencher *b, const char *what, const char *model, const bench *m, const bench_row *r, const spread *peak, double peak_flops) {
-    const spread *t = &r->time;
-    const double rate = t->median > 0 ? r->flops / t->median : 0, top = peak->n && peak->median > 0 ? peak_flops / peak->median : 0;
-    cli_progress_end(b->c);
-    if (b->c->json) {
-        json_writer w = {0};
-        jw_open(&w, NULL, '{');
-        jw_string(&w, "bench", what);
-        jw_string(&w, "device", b->describe);
-        jw_string(&w, "precision", b->cfg.precision);
-        if (model[0]) jw_string(&w, "model", model);
-        if (m) {
-            jw_int(&w, "threads", dev_threads(m->d));
-            jw_int(&w, "frames", m->frames), jw_int(&w, "height", m->height), jw_int(&w, "width", m->width);
-        }
-        if (r->clips) jw_int(&w, "batch", r->clips), jw_int(&w, "tokens", r->tokens);
-        if (r->context) jw_int(&w, "context_tokens", r->context), jw_int(&w, "target_tokens", r->target);
-        jw_int(&w, "runs", t->n);
-        jw_double(&w, "seconds", t->median), jw_double(&w, "seconds_q1", t->q1), jw_double(&w, "seconds_q3", t->q3);
-        jw_double(&w, "seconds_min", t->low), jw_double(&w, "seconds_max", t->high);
-        if (r->clips) jw_double(&w, "clips_per_second", (double)r->clips / t->median);
-        jw_double(&w, "gflop", r->flops / 1e9), jw_double(&w, "gflops", rate / 1e9);
-        if (top > 0) jw_double(&w, "peak_gflops", top / 1e9), jw_double(&w, "share_of_peak", rate / top);
-        if (r->weights) jw_int(&w, "weight_bytes", r->weights);
-        jw_int(&w, "working_bytes", r->working);
-        jw_int(&w, "rss_first_bytes", r->first.anon + r->first.file), jw_int(&w, "rss_bytes", r->last.anon + r->last.file);
-        jw_int(&w, "rss_anon_bytes", r->last.anon), jw_int(&w, "rss_file_bytes", r->last.file), jw_int(&w, "peak_bytes", r->last.peak);
-        jw_close(&w, '}');
-        if (w.failed) cli_warn(b->c, "no memory for a line of results");
-        else printf("%s\n", w.text);
-        jw_free(&w);
-    } else {
-        char a[32], q1[32], q3[32];
-        if (!b->said++)
-            printf("%-34s %10s %23s %5s %9s %8s %9s   %s\n", "", "median", "quartiles", "runs", "GFLOP/s", "of peak", "clips/s", "MiB: weights, working, process's most");
-        printf("%-34s %10s %10s … %10s %5d %9.1f", what, seconds_text(a, sizeof a, t->median), seconds_text(q1, sizeof q1, t->q1), seconds_text(q3, sizeof q3, t->q3),
-               t->n, rate / 1e9);
-        if (top > 0) printf(" %6.1f %%", 100 * rate / top);
-        else printf(" %8s", "");
-        if (r->clips) printf(" %9.3g", (double)r->clips / t->median);
-        else printf(" %9s", "");
-        printf("   %.1f, %.1f, %.1f\n", mib(r->weights), mib(r->working), mib(r->last.peak));
-    }
-    fflush(stdout);
-}
-
 static void say(bencher *b, const char *what) {
-    char text[96];
+    char text[128];
     snprintf(text, sizeof text, "measuring: %s", what);
     cli_progress(b->c, text);
 }
 
+static void head(bencher *b, dev *d, const char *model, int frames, int height, int width) {
+    if (b->c->json) return;
+    cli_progress_end(b->c);
+    printf("%s; %s; %s%s; %lld clip%s of %dx%dx%d\n", dev_describe(d), b->cfg.precision, model, b->cfg.model || b->config ? "" : " with random weights",
+           (long long)b->cfg.batch, b->cfg.batch == 1 ? "" : "s", frames, height, width);
+}
+
 /* The rate that others are a share of: measured right after each of them, for machines change their pace. */
-static int peak_of(bencher *b, dev *d, spread *peak, double *flops, jepa_err *err) {
+static int large_product(bencher *b, dev *d, double *rate, jepa_err *err) {
     bench_cfg c = b->cfg;
-    bench_row r;
-    const int64_t *s = b->peak_shape;
+    measured m;
     if (!c.time.repeat && c.time.seconds > 1) c.time.seconds = 1;
-    const int rc = bench_product(d, &c, s[0], s[1], s[2], ACT_NONE, &r, err);
-    *peak = r.time, *flops = r.flops;
+    const int rc = bench_product(d, &c, b->large[0], b->large[1], b->large[2], ACT_NONE, &m, err);
+    *rate = rc == 0 ? m.flops / m.time.median : 0;
     return rc;
 }
 
-static void head(bencher *b, const bench *m) {
-    snprintf(b->describe, sizeof b->describe, "%s", dev_describe(m->d));
-    if (b->c->json || b->said) return;
-    printf("%s; %s\n%s%s, %lld clip%s of %dx%dx%d\n", b->describe, b->cfg.precision, m->name, b->cfg.model ? "" : " with random weights", (long long)b->cfg.batch,
-           b->cfg.batch == 1 ? "" : "s", m->frames, m->height, m->width);
+static op_profile *profile_of(bencher *b) {
+    memset(&b->prof, 0, sizeof b->prof);
+    return b->profile ? &b->prof : NULL;
 }
 
-static int one(bencher *b, int kind, const char *what, jepa_err *err) {
+static int model_part(bencher *b, int kind, const char *what, jepa_err *err) {
     bench *m = NULL;
-    bench_row r;
-    spread peak = {0};
-    double flops = 0;
+    measured r;
+    double peak;
     say(b, what);
+    b->cfg.time.profile = profile_of(b);
     int rc = bench_open(&m, &b->cfg, kind == PART_PREDICTOR, err);
     if (rc < 0) return rc;
-    head(b, m);
+    if (!b->lines) head(b, m->d, m->name, m->frames, m->height, m->width);
     rc = kind == PART_PREDICTOR ? bench_predictor(m, &r, err) : bench_encoder(m, &r, err);
-    if (rc == 0) rc = peak_of(b, m->d, &peak, &flops, err);
-    if (rc == 0) print_row(b, what, m->name, m, &r, &peak, flops);
+    if (rc == 0) rc = large_product(b, m->d, &peak, err);
+    const bench_line l = {.what = what, .device = dev_describe(m->d), .precision = b->cfg.precision, .model = m->name, .threads = dev_threads(m->d), .frames = m->frames,
+                          .height = m->height, .width = m->width, .m = &r, .peak = peak, .profile = b->cfg.time.profile};
+    if (rc == 0) bench_print(b->c, &l, &b->lines);
     bench_close(&m);
     return rc;
 }
 
-/* The encoder's own products, and the large one. */
+/* The large product, and the encoder's own. */
 static int products(bencher *b, jepa_err *err) {
     bench *m = NULL;
-    bench_row r;
     int rc = bench_open(&m, &b->cfg, 0, err);
     if (rc < 0) return rc;
-    head(b, m);
+    if (!b->lines) head(b, m->d, m->name, m->frames, m->height, m->width);
     const enc_cfg *e = enc_config(m->e);
-    const int64_t d = e->embed_dim, hidden = (int64_t)(e->embed_dim * e->mlp_ratio), *s = b->peak_shape;
+    const int64_t d = e->embed_dim, hidden = (int64_t)(e->embed_dim * e->mlp_ratio), *s = b->large;
     const int64_t rows = b->cfg.batch * enc_tokens(e, m->frames, m->height, m->width);
     const struct { const char *name; int64_t rows, in, out; int act; } list[] = {
-        {"large", s[0], s[1], s[2], ACT_NONE}, {"qkv", rows, d, 3 * d, ACT_NONE}, {"proj", rows, d, d, ACT_NONE},
-        {"fc1", rows, d, hidden, ACT_NONE},    {"fc1+gelu", rows, d, hidden, ACT_GELU}, {"fc2", rows, hidden, d, ACT_NONE},
+        {"large", s[0], s[1], s[2], ACT_NONE},  {"qkv", rows, d, 3 * d, ACT_NONE},      {"proj", rows, d, d, ACT_NONE},
+        {"fc1", rows, d, hidden, ACT_NONE},     {"fc1+gelu", rows, d, hidden, ACT_GELU}, {"fc2", rows, hidden, d, ACT_NONE},
     };
     bench_cfg c = b->cfg;
     if (!c.time.repeat && c.time.seconds > 1) c.time.seconds = 1;
-    spread peak = {0};
-    double flops = 0;
+    double peak = 0;
     for (size_t i = 0; i < sizeof list / sizeof *list && rc == 0; i++) {
         char what[96];
+        measured r;
         snprintf(what, sizeof what, "product %s %lldx%lldx%lld", list[i].name, (long long)list[i].rows, (long long)list[i].in, (long long)list[i].out);
         say(b, what);
         if ((rc = bench_product(m->d, &c, list[i].rows, list[i].in, list[i].out, list[i].act, &r, err)) < 0) break;
-        if (i == 0) peak = r.time, flops = r.flops;
-        print_row(b, what, "", m, &r, &peak, flops);
+        if (i == 0) peak = r.flops / r.time.median;
+        const bench_line l = {.what = what, .device = dev_describe(m->d), .precision = b->cfg.precision, .threads = dev_threads(m->d), .m = &r, .peak = peak};
+        bench_print(b->c, &l, &b->lines);
     }
     bench_close(&m);
+    return rc;
+}
+
+static int step(bencher *b, jepa_err *err) {
+    train_cfg c;
+    dev *d = NULL;
+    measured r;
+    double peak;
+    say(b, "step");
+    int rc = b->config ? train_cfg_read(&c, b->config, NULL, 0, err)
+                       : bench_train_cfg(&c, b->cfg.arch, b->cfg.frames ? b->cfg.frames : 16, b->cfg.height ? b->cfg.height : 224, b->cfg.width ? b->cfg.width : 224,
+                                         (int)b->cfg.batch, err);
+    if (rc < 0) {
+        if (!b->config) train_cfg_free(&c);
+        return rc;
+    }
+    if (b->config && b->batch) c.feed.batch = b->batch;
+    if (b->config && c.accumulate > 1) cli_line(b->c, "%s: a step of this run has %d mask groups; one of them, and the update, is measured", b->config, c.accumulate);
+    measure_cfg t = b->cfg.time;
+    t.profile = profile_of(b);
+    if ((rc = dev_open(&d, b->cfg.device, b->cfg.threads, err)) == 0) {
+        if (!b->lines) head(b, d, c.model_name, c.enc.num_frames, c.enc.img_height, c.enc.img_width);
+        rc = bench_step(d, &c, &t, &r, err);
+    }
+    if (rc == 0) rc = large_product(b, d, &peak, err);
+    if (rc == 0) {
+        const bench_line l = {.what = "step", .device = dev_describe(d), .precision = b->cfg.precision, .model = c.model_name, .threads = dev_threads(d),
+                              .frames = c.enc.num_frames, .height = c.enc.img_height, .width = c.enc.img_width, .m = &r, .peak = peak, .profile = t.profile};
+        bench_print(b->c, &l, &b->lines);
+    }
+    dev_close(&d);
+    train_cfg_free(&c);
+    return rc;
+}
+
+/* Videos for decode and feed: those given, or one that is made. */
+static int videos(bencher *b, jepa_err *err) {
+    enum { SIDE = 320, FRAMES = 150 };
+    if (b->in.n) return 0;
+    const char *tmp = getenv("TMPDIR");
+    char dir[32] = "/tmp";
+    if (tmp && strlen(tmp) < sizeof dir) snprintf(dir, sizeof dir, "%s", tmp);
+    snprintf(b->made, sizeof b->made, "%s/jepa-bench-XXXXXX.mp4", dir);
+    const int fd = mkstemps(b->made, 4);
+    if (fd < 0) {
+        b->made[0] = 0;
+        return err_set(err, JEPA_E_IO, "%s: no file can be made there for decode and feed; give a video", dir);
+    }
+    close(fd);
+    say(b, "making a video");
+    int rc = bench_video(b->made, SIDE, FRAMES, err);
+    for (int i = 0; i < 4 && rc == 0; i++) rc = items_add(&b->in, b->made, err);
+    return rc;
+}
+
+static int decode(bencher *b, jepa_err *err) {
+    measured r;
+    const int frames = b->cfg.frames ? b->cfg.frames : 16, crop = b->cfg.width ? b->cfg.width : 224;
+    int rc = videos(b, err);
+    say(b, "decode");
+    if (rc < 0 || (rc = bench_decode(&b->cfg, &b->in, frames, crop, &r, err)) < 0) return rc;
+    const bench_line l = {.what = "decode", .threads = 1, .frames = frames, .height = crop, .width = crop, .m = &r};
+    bench_print(b->c, &l, &b->lines);
+    return 0;
+}
+
+static int feeding(bencher *b, jepa_err *err) {
+    measured r;
+    feed_cfg f;
+    feed_cfg_defaults(&f);
+    f.batch = (int)b->cfg.batch;
+    f.sample.frames = b->cfg.frames ? b->cfg.frames : 16;
+    f.crop = b->cfg.width ? b->cfg.width : 224;
+    f.threads = b->workers;
+    int rc = videos(b, err);
+    say(b, "feed");
+    if (rc < 0 || (rc = bench_feed(&f, &b->in, &b->cfg.time, &r, err)) < 0) return rc;
+    const bench_line l = {.what = "feed", .threads = f.threads, .frames = f.sample.frames, .height = f.crop, .width = f.crop, .m = &r};
+    bench_print(b->c, &l, &b->lines);
+    return 0;
+}
+
+static int accuracy(bencher *b, jepa_err *err) {
+    bench_cosines s;
+    say(b, "accuracy");
+    const int rc = bench_accuracy(&b->cfg, b->made[0] ? NULL : &b->in, &s, err);
+    if (rc == 0)
+        bench_print_cosines(b->c, b->cfg.model ? b->cfg.model : b->cfg.arch, b->cfg.precision, s.token_mean, s.token_worst, s.pooled_mean, s.pooled_worst, s.tokens, s.clips);
+    return rc;
+}
+
+static int ends(const char *path, const char *with) {
+    const size_t n = strlen(path), k = strlen(with);
+    return n > k && !strcmp(path + n - k, with);
+}
+
+/* The words before the first input say what; a YAML is the step's configuration, all else are videos. */
+static int read_words(bencher *b, const text_list *rest, int *want, jepa_err *err) {
+    int i = 0, rc = 0;
+    for (; i < rest->n; i++) {
+        int kind = 0;
+        for (size_t k = 0; k < sizeof parts / sizeof *parts; k++)
+            if (!strcmp(rest->at[i], parts[k].name)) kind = parts[k].kind;
+        if (!kind) break;
+        *want |= kind;
+    }
+    if (!*want && !b->accuracy)
+        return i < rest->n ? err_set(err, JEPA_E_USE, "%s: nothing that is measured; encoder, predictor, step, decode, feed, products or all", rest->at[i])
+                           : err_set(err, JEPA_E_USE, "what is to be measured? jepa bench encoder, predictor, step, decode, feed, products or all");
+    for (; i < rest->n && rc == 0; i++) {
+        if (!ends(rest->at[i], ".yaml") && !ends(rest->at[i], ".yml")) rc = items_add(&b->in, rest->at[i], err);
+        else if (b->config) rc = err_set(err, JEPA_E_USE, "%s: one configuration is enough (%s)", rest->at[i], b->config);
+        else b->config = rest->at[i];
+    }
     return rc;
 }
 
 int cmd_bench(cli *c, int argc, char **argv) {
     jepa_err err = {0};
     text_list rest = {0};
-    bencher b = {.c = c};
-    int64_t hw[2];
-    int batch = 1;
+    bencher b = {.c = c, .product = "2048x1024x4096", .workers = pool_cores()};
+    int64_t hw[2], seed = 0;
     bench_cfg_defaults(&b.cfg);
+    jepa_options_defaults(&b.open);
     b.cfg.time.stop = cli_stopped;
-    b.product = "2048x1024x4096";
     const opt table[] = {
         {"--model", "MODEL", "a model, as embed takes it, instead of random weights", O_TEXT, &b.cfg.model, 0, 0, "-m"},
-        {"--arch", "NAME", "vit_tiny, vit_small (default), vit_base, vit_large, vit_huge, vit_giant_xformers, vit_gigantic_xformers", O_TEXT, &b.cfg.arch, 0, 0, NULL},
+        {"--arch", "NAME", "vit_tiny, vit_small (default), vit_base, vit_large, vit_huge, vit_giant_xformers, vit_gigantic_xformers; with -m: its size", O_TEXT, &b.open.arch, 0, 0, NULL},
         {"--size", "HxW", "pixels; one number for both; default: the model's, 224", O_TEXT, &b.size, 0, 0, NULL},
         {"--frames", "T", "frames a clip; default: the model's, 16", O_INT, &b.cfg.frames, 1, 4096, NULL},
-        {"--batch", "B", "clips at a time; default 1", O_INT, &batch, 1, 4096, NULL},
+        {"--batch", "B", "clips at a time; default 1 (step: the configuration's)", O_INT, &b.batch, 1, 4096, NULL},
         {"--repeat", "N", "runs timed; default: as many as --seconds hold, at least 3", O_INT, &b.cfg.time.repeat, 1, MEASURE_MOST, NULL},
         {"--seconds", "S", "time spent on each thing measured; default 3", O_DOUBLE, &b.cfg.time.seconds, 0, 1e5, NULL},
+        {"--profile", NULL, "encoder, predictor, step: time by operation too", O_FLAG, &b.profile, 0, 0, NULL},
+        {"--accuracy", NULL, "the encoder's outputs in --precision beside f32 (of the videos given): cosine of each token and pooled", O_FLAG, &b.accuracy, 0, 0, NULL},
         {"--product", "NxIxO", "the large product: rows, inputs, outputs; default 2048x1024x4096", O_TEXT, &b.product, 0, 0, NULL},
+        {"--workers", "N", "feed: threads that decode; default: the cores", O_INT, &b.workers, 1, 256, NULL},
+        {"--seed", "S", "of weights, clips and masks; default 0", O_LONG, &seed, 0, 9e15, NULL},
     };
     int want = 0, rc = options_read(c, table, sizeof table / sizeof *table, argc, argv, usage, &rest, &err);
     if (rc) {
         rc = rc == 1 ? 0 : rc;
         goto done;
     }
-    for (int i = 0; i < rest.n; i++) {
-        int kind = 0;
-        for (size_t k = 0; k < sizeof parts / sizeof *parts; k++)
-            if (!strcmp(rest.at[i], parts[k].name)) kind = parts[k].kind;
-        if (!kind) rc = err_set(&err, JEPA_E_USE, "%s: nothing that can be measured; encoder, predictor, products or all", rest.at[i]);
-        if (rc < 0) goto done;
-        want |= kind;
-    }
-    if (!want) rc = err_set(&err, JEPA_E_USE, "what is to be measured? jepa bench encoder, predictor, products or all");
-    if (rc == 0) rc = cli_device(c, &b.cfg.device, &err);
-    if (rc == 0 && b.size && (rc = numbers("--size", b.size, 2, 1, 1, 8192, hw, &err)) == 0) b.cfg.height = (int)hw[0], b.cfg.width = (int)hw[1];
-    if (rc == 0) rc = numbers("--product", b.product, 3, 0, 1, 1 << 20, b.peak_shape, &err);
-    if (rc < 0) goto done;
-    b.cfg.precision = c->precision, b.cfg.threads = c->threads, b.cfg.batch = batch;
-    if (rc == 0 && want & PART_ENCODER) rc = one(&b, PART_ENCODER, "encoder", &err);
-    if (rc == 0 && want & PART_PREDICTOR) rc = one(&b, PART_PREDICTOR, "predictor", &err);
+    if ((rc = read_words(&b, &rest, &want, &err)) < 0 || (rc = cli_device(c, &b.cfg.device, &err)) < 0 ||
+        (b.size && (rc = numbers("--size", b.size, 2, 1, 1, 8192, hw, &err)) < 0) || (rc = numbers("--product", b.product, 3, 0, 1, 1 << 16, b.large, &err)) < 0)
+        goto done;
+    if (b.size) b.cfg.height = (int)hw[0], b.cfg.width = (int)hw[1];
+    if (b.open.arch && !b.cfg.model) b.cfg.arch = b.open.arch;
+    b.cfg.open = &b.open, b.cfg.seed = (uint64_t)seed;
+    b.cfg.precision = c->precision, b.cfg.threads = c->threads, b.cfg.batch = b.batch ? b.batch : 1;
+    if (rc == 0 && want & PART_ENCODER) rc = model_part(&b, PART_ENCODER, "encoder", &err);
+    if (rc == 0 && want & PART_PREDICTOR) rc = model_part(&b, PART_PREDICTOR, "predictor", &err);
+    if (rc == 0 && want & PART_STEP) rc = step(&b, &err);
+    if (rc == 0 && want & PART_DECODE) rc = decode(&b, &err);
+    if (rc == 0 && want & PART_FEED) rc = feeding(&b, &err);
     if (rc == 0 && want & PART_PRODUCTS) rc = products(&b, &err);
+    if (rc == 0 && b.accuracy) rc = accuracy(&b, &err);
 done:
+    if (b.made[0]) unlink(b.made);
+    items_free(&b.in);
     text_list_free(&rest);
     return cli_exit(c, rc, &err);
 }

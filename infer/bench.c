@@ -1,8 +1,8 @@
 /* bench.c: see bench.h. */
 #include "infer/bench.h"
 #include "compute/ops.h"
+#include "compute/profile.h"
 #include "predictor/flops.h"
-#include "video/synth.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -90,30 +90,6 @@ void bench_close(bench **bp) {
 
 static int64_t stored(const params *p) { return (int64_t)(p->value.bytes + p->value16.bytes); }
 
-/* ---- inputs ---- */
-
-int bench_clips(uint8_t *x, int64_t batch, int frames, int height, int width, uint64_t seed, jepa_err *err) {
-    synth_cfg s;
-    synth_cfg_defaults(&s);
-    const int side = height > width ? height : width;
-    s.size = side < 16 ? 16 : side > 1024 ? 1024 : side, s.frames = frames, s.seed = seed;
-    size_t bytes = (size_t)s.size * (size_t)s.size * 3;
-    uint8_t *rgb = size_mul(bytes, (size_t)frames, &bytes) ? NULL : mem_alloc(bytes, 1);
-    int rc = rgb ? 0 : err_set(err, JEPA_E_MEMORY, "no memory for %d frames of %dx%d", frames, side, side);
-    for (int64_t b = 0; b < batch && !rc; b++) {
-        if ((rc = synth_digits(&s, (uint32_t)b, rgb, NULL, err)) < 0) break;
-        for (int64_t i = 0; i < (int64_t)frames * height; i++) { /* the upper left of each frame; repeated where it is larger than a digit's picture can be */
-            const int64_t f = i / height, y = i % height % s.size;
-            for (int64_t at = 0; at < width; at += s.size) {
-                const int64_t n = width - at < s.size ? width - at : s.size;
-                memcpy(x + ((b * frames * height + i) * width + at) * 3, rgb + (f * s.size + y) * s.size * 3, (size_t)n * 3);
-            }
-        }
-    }
-    mem_free(rgb);
-    return rc;
-}
-
 static void noise(float *x, int64_t n, uint64_t seed) {
     rng r = rng_key(seed, 0, 0, RNG_TEST);
     for (int64_t i = 0; i < n; i++) x[i] = (float)rng_normal(&r);
@@ -121,82 +97,92 @@ static void noise(float *x, int64_t n, uint64_t seed) {
 
 /* ---- running ---- */
 
-typedef struct watch { int (*run)(void *what, jepa_err *err); void *what; bench_row *row; int runs; } watch;
-static int watched(void *ctx, jepa_err *err) {
-    watch *w = ctx;
-    const int rc = w->run(w->what, err);
-    if (!w->runs++) memory_read(&w->row->first);
-    return rc;
-}
-static int timed(const bench_cfg *c, int (*run)(void *, jepa_err *), void *what, bench_row *row, jepa_err *err) {
-    watch w = {run, what, row, 0};
-    const int rc = measure(&c->time, watched, &w, &row->time, err);
-    memory_read(&row->last);
-    return rc;
+/* Both of what is measured below begin with where it runs. */
+typedef struct runs_on { dev *d; const measure_cfg *c; } runs_on;
+static int profiled(void *what, int on, jepa_err *err) {
+    const runs_on *r = what;
+    return dev_profile(r->d, on ? r->c->profile : NULL, err);
 }
 
-typedef struct encoding { bench *b; enc_in in; enc_acts *a; buf x, tokens; } encoding;
+typedef struct encoding { runs_on on; bench *b; enc_in in; enc_acts *a; buf x, tokens; size_t bytes; } encoding;
 static int encode(void *ctx, jepa_err *err) {
     encoding *r = ctx;
     const int rc = enc_forward(r->b->e, r->b->q, &r->in, r->a, r->tokens.p, err);
     return rc < 0 ? rc : queue_wait(r->b->q, err);
 }
-
-int bench_encoder(bench *b, bench_row *out, jepa_err *err) {
+static void encoding_close(encoding *r) {
+    enc_acts_close(&r->a);
+    buf_free(&r->x);
+    buf_free(&r->tokens);
+}
+/* given: clips [batch, frames, height, width, 3], or NULL: moving digits */
+static int encoding_open(encoding *r, bench *b, const uint8_t *given, jepa_err *err) {
     const enc_cfg *ec = enc_config(b->e);
     const int64_t n = enc_tokens(ec, b->frames, b->height, b->width), batch = b->c.batch;
     const enc_shape shape = {.batch = batch, .frames = b->frames, .height = b->height, .width = b->width};
-    encoding r = {.b = b};
     uint8_t *host = NULL;
     size_t pixels, tokens;
-    int rc = JEPA_E_MEMORY;
-    *out = (bench_row){.clips = batch, .tokens = n};
+    int rc = 0;
+    *r = (encoding){.on = {b->d, &b->c.time}, .b = b};
     if (size_mul((size_t)batch * (size_t)b->frames * 3, (size_t)b->height * (size_t)b->width, &pixels) ||
-        size_mul((size_t)batch * (size_t)n, (size_t)ec->embed_dim * sizeof(float), &tokens) || !(host = mem_alloc(pixels, 1))) {
-        err_set(err, rc, "no memory for %lld clips of %dx%dx%d", (long long)batch, b->frames, b->height, b->width);
-        goto done;
-    }
-    if ((rc = bench_clips(host, batch, b->frames, b->height, b->width, b->c.seed, err)) < 0 || (rc = buf_new(&r.x, b->d, pixels, err)) < 0 ||
-        (rc = buf_new(&r.tokens, b->d, tokens, err)) < 0 || (rc = buf_put(b->q, r.x.p, host, pixels, err)) < 0 ||
-        (rc = enc_acts_open(&r.a, b->e, b->d, &shape, err)) < 0)
-        goto done;
+        size_mul((size_t)batch * (size_t)n, (size_t)ec->embed_dim * sizeof(float), &tokens) || (!given && !(host = mem_alloc(pixels, 1))))
+        return err_set(err, JEPA_E_MEMORY, "no memory for %lld clips of %dx%dx%d", (long long)batch, b->frames, b->height, b->width);
+    if (host) rc = bench_clips(host, batch, b->frames, b->height, b->width, b->c.seed, err);
+    if (rc == 0 && (rc = buf_new(&r->x, b->d, pixels, err)) == 0 && (rc = buf_new(&r->tokens, b->d, tokens, err)) == 0 &&
+        (rc = buf_put(b->q, r->x.p, host ? host : given, pixels, err)) == 0)
+        rc = enc_acts_open(&r->a, b->e, b->d, &shape, err);
     mem_free(host);
-    host = NULL;
-    r.in = (enc_in){.batch = batch, .frames = b->frames, .height = b->height, .width = b->width, .x = r.x.p, .type = T_U8};
-    out->flops = flops_forward(enc_flops(ec, batch, n, b->frames == 1));
-    out->weights = stored(b->ep);
-    out->working = (int64_t)(enc_acts_bytes(b->e, &shape) + pixels + tokens);
-    rc = timed(&b->c, encode, &r, out, err);
-done:
-    enc_acts_close(&r.a);
-    buf_free(&r.x);
-    buf_free(&r.tokens);
-    mem_free(host);
+    r->in = (enc_in){.batch = batch, .frames = b->frames, .height = b->height, .width = b->width, .x = r->x.p, .type = T_U8};
+    if (b->m) r->in.mean = b->m->clip.mean, r->in.std = b->m->clip.std;
+    r->bytes = enc_acts_bytes(b->e, &shape) + pixels + tokens;
+    if (rc < 0) encoding_close(r);
     return rc;
 }
 
-typedef struct predicting { bench *b; pred_in in; pred_acts *a; buf z, out; } predicting;
+int bench_encoder(bench *b, measured *out, jepa_err *err) {
+    const enc_cfg *ec = enc_config(b->e);
+    const int64_t n = enc_tokens(ec, b->frames, b->height, b->width);
+    encoding r;
+    int rc = encoding_open(&r, b, NULL, err);
+    if (rc < 0) return rc;
+    *out = (measured){.clips = b->c.batch, .tokens = n, .weights = stored(b->ep), .working = (int64_t)r.bytes,
+                      .flops = flops_forward(enc_flops(ec, b->c.batch, n, b->frames == 1))};
+    rc = measure(&b->c.time, encode, profiled, &r, out, err);
+    encoding_close(&r);
+    return rc;
+}
+
+int bench_tokens(bench *b, const uint8_t *clips, float *tokens, jepa_err *err) {
+    encoding r;
+    int rc = encoding_open(&r, b, clips, err);
+    if (rc < 0) return rc;
+    if ((rc = encode(&r, err)) == 0) rc = buf_get(b->q, tokens, r.tokens.p, r.tokens.bytes, err);
+    encoding_close(&r);
+    return rc < 0 ? rc : queue_wait(b->q, err);
+}
+
+typedef struct predicting { runs_on on; bench *b; pred_in in; pred_acts *a; buf z, out; } predicting;
 static int predict(void *ctx, jepa_err *err) {
     predicting *r = ctx;
     const int rc = pred_forward(r->b->pr, r->b->q, &r->in, r->a, r->out.p, err);
     return rc < 0 ? rc : queue_wait(r->b->q, err);
 }
 
-int bench_predictor(bench *b, bench_row *out, jepa_err *err) {
+int bench_predictor(bench *b, measured *out, jepa_err *err) {
     const enc_cfg *ec = enc_config(b->e);
     const pred_cfg *pc = pred_config(b->pr);
     const mask_grid g = {b->frames == 1 && ec->image_patch_embed ? 1 : b->frames / ec->tubelet_size, b->height / ec->patch_size, b->width / ec->patch_size};
     const int64_t batch = b->c.batch, width = (int64_t)pc->embed_dim * (pc->levels > 1 ? pc->levels : 1);
     mask_cfg mc;
     mask_set *m = NULL;
-    predicting r = {.b = b};
+    predicting r = {.on = {b->d, &b->c.time}, .b = b};
     float *z = NULL;
     size_t zn, on;
     int rc;
     mask_cfg_defaults(&mc, MASK_MULTIBLOCK3D);
     if ((rc = mask_cfg_check(&mc, g, err)) < 0 || (rc = mask_group(&m, &mc, g, (int)batch, b->c.seed, 0, 0, 0, err)) < 0) return rc;
     const pred_shape shape = {.batch = batch, .context = m->n_context, .target = m->n_target};
-    *out = (bench_row){.clips = batch, .tokens = m->n_context + m->n_target, .context = m->n_context, .target = m->n_target};
+    *out = (measured){.clips = batch, .tokens = m->n_context + m->n_target, .context = m->n_context, .target = m->n_target};
     if (size_mul((size_t)batch * (size_t)m->n_context, (size_t)width, &zn) || size_mul((size_t)batch * (size_t)m->n_target, (size_t)pc->out_dim, &on) ||
         !(z = mem_alloc(zn, sizeof *z))) {
         rc = err_set(err, JEPA_E_MEMORY, "no memory for the predictor's %lld sequences", (long long)batch);
@@ -213,7 +199,7 @@ int bench_predictor(bench *b, bench_row *out, jepa_err *err) {
     out->flops = flops_forward(pred_flops(pc, batch, m->n_context, m->n_target, 1, 0));
     out->weights = stored(b->prp);
     out->working = (int64_t)(pred_acts_bytes(b->pr, &shape) + (zn + on) * sizeof(float));
-    rc = timed(&b->c, predict, &r, out, err);
+    rc = measure(&b->c.time, predict, profiled, &r, out, err);
 done:
     pred_acts_close(&r.a);
     buf_free(&r.z);
@@ -234,14 +220,14 @@ static int multiply(void *ctx, jepa_err *err) {
                   : queue_wait(r->q, err);
 }
 
-int bench_product(dev *d, const bench_cfg *c, int64_t rows, int64_t in, int64_t out_dim, int act, bench_row *out, jepa_err *err) {
+int bench_product(dev *d, const bench_cfg *c, int64_t rows, int64_t in, int64_t out_dim, int act, measured *out, jepa_err *err) {
     const int half = !strcmp(c->precision, "bf16");
     const int64_t count[] = {rows * in, out_dim * in, rows * out_dim, out_dim};
     buf b[4] = {{0}}, h[3] = {{0}}; /* x, w, y, bias; the first three as bf16 */
     product r = {0};
     packed *pw = NULL;
     int rc = queue_open(&r.q, d, err);
-    *out = (bench_row){.flops = 2.0 * (double)rows * (double)in * (double)out_dim};
+    *out = (measured){.flops = 2.0 * (double)rows * (double)in * (double)out_dim};
     for (int i = 0; i < 4 && rc == 0; i++) {
         const int whole = !half || i == 3; /* kept as float32 */
         if ((rc = buf_new(&b[i], d, (size_t)count[i] * sizeof(float), err)) < 0) break;
@@ -261,7 +247,7 @@ int bench_product(dev *d, const bench_cfg *c, int64_t rows, int64_t in, int64_t 
     if (rc == 0) {
         r.a = (op_linear){.rows = rows, .in = in, .out = out_dim, .x = b[0].p, .x16 = h[0].p, .w = b[1].p, .w16 = h[1].p, .pw = pw, .b = b[3].p, .y = b[2].p, .y16 = h[2].p, .act = act};
         out->working = (int64_t)(b[0].bytes + b[1].bytes + b[2].bytes + b[3].bytes + h[0].bytes + h[1].bytes + h[2].bytes);
-        rc = timed(c, multiply, &r, out, err);
+        rc = measure(&c->time, multiply, NULL, &r, out, err);
     }
     if (pw) dev_ops(d)->linear_unpack(r.q, &pw);
     for (int i = 0; i < 4; i++) buf_free(&b[i]);

@@ -48,7 +48,7 @@ static void test_spread(void **state) {
     double v[] = {5, 1, 4, 2, 3};
     spread s;
     spread_of(v, 5, &s);
-    assert_true(s.n == 5 && s.low == 1 && s.q1 == 2 && s.median == 3 && s.q3 == 4 && s.high == 5);
+    assert_true(s.n == 5 && s.mean == 3 && s.low == 1 && s.q1 == 2 && s.median == 3 && s.q3 == 4 && s.high == 5);
     double w[] = {4, 1};
     spread_of(w, 2, &s);
     assert_true(s.median == 2.5 && s.q1 == 1.75 && s.q3 == 3.25);
@@ -58,20 +58,27 @@ static void test_spread(void **state) {
 
 static int count_runs(void *what, jepa_err *err) { return ++*(int *)what == 7 ? err_set(err, JEPA_E_DEVICE, "the seventh") : 0; }
 static int stop_at_once(void *ctx) { return 1; }
+static int switched(void *what, int on, jepa_err *err) {
+    *(int *)what += on ? 1000 : 100000;
+    return 0;
+}
 static void test_measure(void **state) {
-    spread s;
+    measured m = {0};
     jepa_err err = {0};
     int runs = 0;
-    assert_int_equal(measure(&(measure_cfg){.repeat = 4, .warm = 2}, count_runs, &runs, &s, &err), 0);
+    assert_int_equal(measure(&(measure_cfg){.repeat = 4, .warm = 2}, count_runs, NULL, &runs, &m, &err), 0);
     assert_int_equal(runs, 6);
-    assert_int_equal(s.n, 4);
-    assert_true(s.low >= 0 && s.low <= s.median && s.median <= s.high);
-    assert_int_equal(measure(&(measure_cfg){.repeat = 4}, count_runs, &runs, &s, &err), JEPA_E_DEVICE);
+    assert_int_equal(m.time.n, 4);
+    assert_true(m.time.low >= 0 && m.time.low <= m.time.median && m.time.median <= m.time.high);
+    assert_int_equal(measure(&(measure_cfg){.repeat = 4}, count_runs, NULL, &runs, &m, &err), JEPA_E_DEVICE);
     runs = 100;
-    assert_int_equal(measure(&(measure_cfg){.seconds = 0}, count_runs, &runs, &s, &err), 0);
-    assert_int_equal(s.n, 3); /* the least */
-    assert_int_equal(measure(&(measure_cfg){.repeat = 1, .stop = stop_at_once}, count_runs, &runs, &s, &err), JEPA_E_CANCELLED);
-    assert_int_equal(runs, 103);
+    assert_int_equal(measure(&(measure_cfg){.seconds = 0}, count_runs, switched, &runs, &m, &err), 0);
+    assert_int_equal(m.time.n, 3); /* the least */
+    assert_int_equal(runs, 101103);
+    runs = 6 - 1000; /* the run after the warm one fails: what was switched on is switched off */
+    assert_int_equal(measure(&(measure_cfg){.repeat = 9, .warm = 0}, count_runs, switched, &runs, &m, &err), JEPA_E_DEVICE);
+    assert_int_equal(measure(&(measure_cfg){.repeat = 1, .stop = stop_at_once}, count_runs, NULL, &runs, &m, &err), JEPA_E_CANCELLED);
+    assert_int_equal(runs, 100007);
 }
 
 static void test_memory(void **state) {
