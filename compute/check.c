@@ -72,14 +72,12 @@ int check_layernorm(const op_layernorm *a) {
         (a->rows > 0 && (!a->x || !one(a->y, a->y16))))
         return JEPA_E_USE;
     if (a->x && a->x == a->y && stride_or(a->ldx, a->d) != stride_or(a->ldy, a->d)) return JEPA_E_USE;
-    if (a->y16) return JEPA_E_UNSUPPORTED; /* GUARD */
     return type_rc(a->type);
 }
 
 int check_layernorm_bwd(const op_layernorm_bwd *a) {
     if (!a || !width_ok(a->d) || !span_ok(a->rows, 1, 0, a->d) || !at_most_one(a->dy, a->dy16)) return JEPA_E_USE;
     if (a->rows > 0 && (!one(a->dy, a->dy16) || !a->x || !a->mean || !a->rstd || !a->dx)) return JEPA_E_USE;
-    if (a->dy16) return JEPA_E_UNSUPPORTED; /* GUARD */
     return type_rc(a->type);
 }
 
@@ -192,7 +190,6 @@ int check_tubelets(const op_tubelets *a) {
             if (!isfinite(a->mean[c]) || !isfinite(a->std[c]) || !(a->std[c] > 0)) return JEPA_E_USE;
     }
     if (a->keep) return check_index(a->keep, a->batch * a->n_keep, a->frames / a->tubelet * (a->height / a->patch) * (a->width / a->patch));
-    if (a->y16) return JEPA_E_UNSUPPORTED; /* GUARD */
     return 0;
 }
 
@@ -208,13 +205,11 @@ int check_adamw(const op_adamw *a) {
         return JEPA_E_USE;
     if (!(a->beta1 >= 0 && a->beta1 < 1) || !(a->beta2 >= 0 && a->beta2 < 1) || !isfinite(a->eps) || a->eps < 0) return JEPA_E_USE;
     if ((a->target16 && !a->target) || (a->target && !(a->momentum >= 0 && a->momentum <= 1))) return JEPA_E_USE;
-    if (a->param16 || a->target) return JEPA_E_UNSUPPORTED; /* GUARD */
     return a->n > 0 && (!a->param || !a->grad || !a->m || !a->v) ? JEPA_E_USE : 0;
 }
 
 int check_ema(const op_ema *a) {
     if (!a || !count_ok(a->n) || !(a->momentum >= 0 && a->momentum <= 1)) return JEPA_E_USE;
-    if (a->target16) return JEPA_E_UNSUPPORTED; /* GUARD */
     return a->n > 0 && (!a->target || !a->source) ? JEPA_E_USE : 0;
 }
 
