@@ -47,7 +47,7 @@ static int numbers(const char *option, const char *text, int want, int same, int
         const long long v = strtoll(s, &end, 10);
         if (end == s || v < low || v > high) break;
         out[n++] = v, s = end;
-        if (*s != 'x' || n == want) break;
+        if (*s != 'x' || s[1] < '0' || s[1] > '9') break;
         s++;
     }
     if (*s || (n != want && !(same && n == 1)))

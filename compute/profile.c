@@ -58,12 +58,12 @@ static double pairs(int64_t nq, int64_t nk, int64_t block) {
 }
 static cost cost_attention(const op_attention *a, char *name, size_t size) {
     const double h = (double)a->batch * (double)a->heads, c = (double)a->head_dim;
-    snprintf(name, size, "attention %s%s", a->cs ? "rotary" : "", a->q16 ? " bf16" : "");
+    snprintf(name, size, "attention%s%s", a->cs ? " rotary" : "", a->q16 ? " bf16" : "");
     return (cost){4 * h * pairs(a->nq, a->nk, a->block) * c, h * c * (of(2 * (double)a->nq, a->q, a->q16) + of(2 * (double)a->nk, a->k, a->k16))};
 }
 static cost cost_attention_bwd(const op_attention_bwd *a, char *name, size_t size) {
     const double h = (double)a->batch * (double)a->heads, c = (double)a->head_dim;
-    snprintf(name, size, "attention_bwd %s%s", a->cs ? "rotary" : "", a->q16 ? " bf16" : "");
+    snprintf(name, size, "attention_bwd%s%s", a->cs ? " rotary" : "", a->q16 ? " bf16" : "");
     return (cost){10 * h * pairs(a->nq, a->nk, a->block) * c, h * c * (of(4 * (double)a->nq, a->q, a->q16) + of(4 * (double)a->nk, a->k, a->k16))};
 }
 static cost cost_gelu(const op_gelu *a) { return (cost){0, 8.0 * (double)a->n}; }

@@ -96,7 +96,7 @@ int bench_decode(const bench_cfg *c, const items *in, int frames, int crop, meas
 
 /* ---- accuracy ---- */
 
-/* NaN where one of them is zero or not finite: compared below so that it counts as the worst. */
+/* NaN where one of them is zero or not finite: counts as the worst below. */
 static double cosine(const double *a, const double *b, int64_t d) {
     double ab = 0, aa = 0, bb = 0;
     for (int64_t i = 0; i < d; i++) ab += a[i] * b[i], aa += a[i] * a[i], bb += b[i] * b[i];
@@ -116,11 +116,11 @@ int bench_cosine(const float *x, const float *y, int64_t clips, int64_t tokens, 
             }
             const double s = cosine(v, v + d, d);
             out->token_mean += s / (double)(clips * tokens);
-            if (!(s >= out->token_worst)) out->token_worst = s;
+            if (!isnan(out->token_worst) && !(s >= out->token_worst)) out->token_worst = s;
         }
         const double s = cosine(pool, pool + d, d);
         out->pooled_mean += s / (double)clips;
-        if (!(s >= out->pooled_worst)) out->pooled_worst = s;
+        if (!isnan(out->pooled_worst) && !(s >= out->pooled_worst)) out->pooled_worst = s;
     }
     mem_free(v);
     return 0;
