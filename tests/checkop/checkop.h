@@ -43,7 +43,7 @@ struct job {
     const char *null;    /* this array's pointer is handed over as NULL */
     int flag;            /* a family's own */
     int shift;           /* elements by which every array is off its 64-byte line */
-    double flops, bytes; /* of one run, for --bench */
+    double flops, bytes; /* of one run, for --bench and --most */
 };
 
 typedef struct ctx {
@@ -53,6 +53,8 @@ typedef struct ctx {
     uint64_t seed;
     const char *glob;
     int bench, verbose;
+    double most;            /* arithmetic of the largest job that is run; 0: any */
+    int left_out;
     rng r; /* of the job at hand: keyed by seed, op and shape, so that --op replays it */
     const char *op;         /* the row being printed */
     int cases, failed_here; /* of this op */

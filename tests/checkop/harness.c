@@ -342,7 +342,13 @@ static void bench(ctx *c, job *j, int t) {
     printf("\n");
 }
 
+static int too_large(ctx *c, const job *j) { return c->most > 0 && j->flops > c->most; }
+
 void job_run(ctx *c, job *j) {
+    if (too_large(c, j)) {
+        c->left_out++;
+        return;
+    }
     double before = seconds();
     memset(c->array_worst, 0, sizeof c->array_worst);
     if (c->bench) {
@@ -372,7 +378,7 @@ void job_run(ctx *c, job *j) {
 }
 
 void job_nan(ctx *c, job *j) {
-    if (c->bench) return;
+    if (c->bench || too_large(c, j)) return;
     for (int i = 0; i < j->n; i++) {
         array *a = &j->a[i];
         if (a->role == OUT || (a->type != T_F32 && a->type != T_BF16) || !a->rows) continue;
