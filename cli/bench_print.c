@@ -14,7 +14,7 @@ static void put(cli *c, json_writer *w) {
 }
 
 static void json_operations(json_writer *w, const bench_line *l) {
-    const double runs = l->m->time.n, all = l->m->time.mean * runs;
+    const double runs = l->m->time.n, all = (l->profile->cpu ? l->m->cpu : l->m->time.mean) * runs;
     jw_open(w, "operations", '[');
     for (int i = 0; i < l->profile->n; i++) {
         const op_profile_row *r = &l->profile->row[i];
@@ -50,11 +50,15 @@ static void as_json(cli *c, const bench_line *l) {
     if (m->frames) jw_int(&w, "frames_decoded", m->frames), jw_double(&w, "frames_decoded_per_second", (double)m->frames / t->mean);
     if (m->flops > 0) jw_double(&w, "gflop", m->flops / 1e9), jw_double(&w, "gflops", rate / 1e9);
     if (m->flops > 0 && l->peak > 0) jw_double(&w, "peak_gflops", l->peak / 1e9), jw_double(&w, "share_of_peak", rate / l->peak);
+    if (m->flops > 0 && l->threads == 1) { /* undisturbed by what else runs on the machine */
+        jw_double(&w, "gflops_cpu", m->flops / m->cpu / 1e9);
+        if (l->peak_cpu > 0) jw_double(&w, "peak_gflops_cpu", l->peak_cpu / 1e9), jw_double(&w, "share_of_peak_cpu", m->flops / m->cpu / l->peak_cpu);
+    }
     if (m->weights) jw_int(&w, "weight_bytes", m->weights);
     if (m->working) jw_int(&w, "working_bytes", m->working);
     jw_int(&w, "rss_first_bytes", m->first.anon + m->first.file), jw_int(&w, "rss_bytes", m->last.anon + m->last.file);
     jw_int(&w, "rss_anon_bytes", m->last.anon), jw_int(&w, "rss_file_bytes", m->last.file), jw_int(&w, "peak_bytes", m->last.peak);
-    if (l->profile) json_operations(&w, l);
+    if (l->profile) jw_string(&w, "operations_clock", l->profile->cpu ? "cpu" : "wall"), json_operations(&w, l);
     jw_close(&w, '}');
     put(c, &w);
 }
@@ -70,9 +74,9 @@ static const char *ms(char text[32], double s) {
 }
 
 static void operations(const bench_line *l) {
-    const double runs = l->m->time.n, all = l->m->time.mean * runs;
+    const double runs = l->m->time.n, all = (l->profile->cpu ? l->m->cpu : l->m->time.mean) * runs;
     double known = 0;
-    printf("    %-40s %9s %10s %7s %9s %9s\n", "operation", "calls/run", "ms/run", "share", "GFLOP/s", "GB/s");
+    printf("    %-40s %9s %10s %7s %9s %9s\n", "operation", "calls/run", l->profile->cpu ? "cpu ms/run" : "ms/run", "share", "GFLOP/s", "GB/s");
     for (int i = 0; i < l->profile->n; i++) {
         const op_profile_row *r = &l->profile->row[i];
         char a[32], rate[32];

@@ -9,7 +9,7 @@ typedef struct bench_line {
     const char *what, *device, *precision, *model; /* model, device NULL: no part in it */
     int threads, frames, height, width;            /* 0: not said */
     const measured *m;
-    double peak;                                   /* operations a second of the large product; 0: not measured */
+    double peak, peak_cpu;                         /* operations a second of the large product, by the clock and by processor time; 0: not measured */
     op_profile *profile;                           /* over all runs; sorted here; NULL: none */
 } bench_line;
 void bench_print(cli *c, const bench_line *l, int *lines); /* lines: printed so far; the table's head comes before the first */

@@ -11,7 +11,7 @@
 
 static const char usage[] =
     "  jepa bench encoder --arch vit_large --size 256 --threads 8\n"
-    "  jepa bench step configs/vitl16-256.yaml --profile\n"
+    "  jepa bench step configs/vitl16-256.yaml --set data.batch_size=2 --profile\n"
     "  jepa bench all -m run/latest clip.mp4 --json\n\n"
     "What is measured: encoder, predictor, step (of training), decode, feed, products, or all. Without a model (-m), random weights of the given\n"
     "size: anybody can run it. decode and feed read the videos given, else one of moving digits that is made for it; step follows CONFIG.yaml,\n"
@@ -30,6 +30,8 @@ typedef struct bencher {
     bench_cfg cfg;
     jepa_options open;
     const char *size, *product, *config;
+    text_list sets;
+    enc_cfg like;               /* with a model: its sizes; frames, height, width as asked */
     int batch, workers, accuracy, profile;
     int64_t large[3];           /* rows, inputs, outputs of the large product */
     items in;
@@ -70,12 +72,12 @@ static void head(bencher *b, dev *d, const char *model, int frames, int height, 
 }
 
 /* The rate that others are a share of: measured right after each of them, for machines change their pace. */
-static int large_product(bencher *b, dev *d, double *rate, jepa_err *err) {
+static int large_product(bencher *b, dev *d, double rate[2], jepa_err *err) {
     bench_cfg c = b->cfg;
     measured m;
     if (!c.time.repeat && c.time.seconds > 1) c.time.seconds = 1;
     const int rc = bench_product(d, &c, b->large[0], b->large[1], b->large[2], ACT_NONE, &m, err);
-    *rate = rc == 0 ? m.flops / m.time.median : 0;
+    rate[0] = rc == 0 ? m.flops / m.time.median : 0, rate[1] = rc == 0 ? m.flops / m.cpu : 0;
     return rc;
 }
 
@@ -87,16 +89,16 @@ static op_profile *profile_of(bencher *b) {
 static int model_part(bencher *b, int kind, const char *what, jepa_err *err) {
     bench *m = NULL;
     measured r;
-    double peak;
+    double peak[2] = {0};
     say(b, what);
     b->cfg.time.profile = profile_of(b);
     int rc = bench_open(&m, &b->cfg, kind == PART_PREDICTOR, err);
     if (rc < 0) return rc;
     if (!b->lines) head(b, m->d, m->name, m->frames, m->height, m->width);
     rc = kind == PART_PREDICTOR ? bench_predictor(m, &r, err) : bench_encoder(m, &r, err);
-    if (rc == 0) rc = large_product(b, m->d, &peak, err);
+    if (rc == 0) rc = large_product(b, m->d, peak, err);
     const bench_line l = {.what = what, .device = dev_describe(m->d), .precision = b->cfg.precision, .model = m->name, .threads = dev_threads(m->d), .frames = m->frames,
-                          .height = m->height, .width = m->width, .m = &r, .peak = peak, .profile = b->cfg.time.profile};
+                          .height = m->height, .width = m->width, .m = &r, .peak = peak[0], .peak_cpu = peak[1], .profile = b->cfg.time.profile};
     if (rc == 0) bench_print(b->c, &l, &b->lines);
     bench_close(&m);
     return rc;
@@ -132,17 +134,38 @@ static int products(bencher *b, jepa_err *err) {
     return rc;
 }
 
+/* Sizes of what is measured, without its weights. */
+static int sizes(bencher *b, jepa_err *err) {
+    enc_cfg *e = &b->like;
+    enc_cfg_defaults(e);
+    e->img_height = e->img_width = 224;
+    int rc = 0;
+    if (b->cfg.model) {
+        const ck_hints hints = {.arch = b->open.arch};
+        ck *k = NULL;
+        model_cfg m;
+        rc = ck_open_as(&k, b->cfg.model, &hints, err);
+        if (rc == 0 && (rc = ck_config(k, &m, err)) == 0) {
+            e->img_height = m.img_height, e->img_width = m.img_width, e->num_frames = m.num_frames;
+            e->patch_size = m.patch_size, e->tubelet_size = m.tubelet_size;
+            e->embed_dim = m.embed_dim, e->depth = m.depth, e->num_heads = m.num_heads ? m.num_heads : e->num_heads, e->mlp_ratio = m.mlp_ratio;
+        }
+        ck_close(&k);
+    } else rc = enc_cfg_size(e, b->cfg.arch, err);
+    if (b->cfg.frames) e->num_frames = b->cfg.frames;
+    if (b->cfg.height) e->img_height = b->cfg.height, e->img_width = b->cfg.width;
+    return rc;
+}
+
 static int step(bencher *b, jepa_err *err) {
     train_cfg c;
     dev *d = NULL;
     measured r;
-    double peak;
+    double peak[2] = {0};
     say(b, "step");
-    int rc = b->config ? train_cfg_read(&c, b->config, NULL, 0, err)
-                       : bench_train_cfg(&c, b->cfg.arch, b->cfg.frames ? b->cfg.frames : 16, b->cfg.height ? b->cfg.height : 224, b->cfg.width ? b->cfg.width : 224,
-                                         (int)b->cfg.batch, err);
+    int rc = b->config ? train_cfg_read(&c, b->config, b->sets.at, b->sets.n, err) : bench_train_cfg(&c, &b->like, (int)b->cfg.batch, err);
     if (rc < 0) {
-        if (!b->config) train_cfg_free(&c);
+        train_cfg_free(&c);
         return rc;
     }
     if (b->config && b->batch) c.feed.batch = b->batch;
@@ -150,13 +173,14 @@ static int step(bencher *b, jepa_err *err) {
     measure_cfg t = b->cfg.time;
     t.profile = profile_of(b);
     if ((rc = dev_open(&d, b->cfg.device, b->cfg.threads, err)) == 0) {
+        if (!b->config) snprintf(c.model_name, sizeof c.model_name, "%s", b->cfg.model ? b->cfg.model : b->cfg.arch);
         if (!b->lines) head(b, d, c.model_name, c.enc.num_frames, c.enc.img_height, c.enc.img_width);
         rc = bench_step(d, &c, &t, &r, err);
     }
-    if (rc == 0) rc = large_product(b, d, &peak, err);
+    if (rc == 0) rc = large_product(b, d, peak, err);
     if (rc == 0) {
         const bench_line l = {.what = "step", .device = dev_describe(d), .precision = b->cfg.precision, .model = c.model_name, .threads = dev_threads(d),
-                              .frames = c.enc.num_frames, .height = c.enc.img_height, .width = c.enc.img_width, .m = &r, .peak = peak, .profile = t.profile};
+                              .frames = c.enc.num_frames, .height = c.enc.img_height, .width = c.enc.img_width, .m = &r, .peak = peak[0], .peak_cpu = peak[1], .profile = t.profile};
         bench_print(b->c, &l, &b->lines);
     }
     dev_close(&d);
@@ -186,7 +210,7 @@ static int videos(bencher *b, jepa_err *err) {
 
 static int decode(bencher *b, jepa_err *err) {
     measured r;
-    const int frames = b->cfg.frames ? b->cfg.frames : 16, crop = b->cfg.width ? b->cfg.width : 224;
+    const int frames = b->like.num_frames, crop = b->like.img_width;
     int rc = videos(b, err);
     say(b, "decode");
     if (rc < 0 || (rc = bench_decode(&b->cfg, &b->in, frames, crop, &r, err)) < 0) return rc;
@@ -200,8 +224,8 @@ static int feeding(bencher *b, jepa_err *err) {
     feed_cfg f;
     feed_cfg_defaults(&f);
     f.batch = (int)b->cfg.batch;
-    f.sample.frames = b->cfg.frames ? b->cfg.frames : 16;
-    f.crop = b->cfg.width ? b->cfg.width : 224;
+    f.sample.frames = b->like.num_frames;
+    f.crop = b->like.img_width;
     f.threads = b->workers;
     int rc = videos(b, err);
     say(b, "feed");
@@ -262,6 +286,7 @@ int cmd_bench(cli *c, int argc, char **argv) {
         {"--batch", "B", "clips at a time; default 1 (step: the configuration's)", O_INT, &b.batch, 1, 4096, NULL},
         {"--repeat", "N", "runs timed; default: as many as --seconds hold, at least 3", O_INT, &b.cfg.time.repeat, 1, MEASURE_MOST, NULL},
         {"--seconds", "S", "time spent on each thing measured; default 3", O_DOUBLE, &b.cfg.time.seconds, 0, 1e5, NULL},
+        {"--set", "KEY=VALUE", "step: changes a value of the configuration: section.key=value; may be repeated", O_LIST, &b.sets, 0, 0, NULL},
         {"--profile", NULL, "encoder, predictor, step: time by operation too", O_FLAG, &b.profile, 0, 0, NULL},
         {"--accuracy", NULL, "the encoder's outputs in --precision beside f32 (of the videos given): cosine of each token and pooled", O_FLAG, &b.accuracy, 0, 0, NULL},
         {"--product", "NxIxO", "the large product: rows, inputs, outputs; default 2048x1024x4096", O_TEXT, &b.product, 0, 0, NULL},
@@ -280,6 +305,7 @@ int cmd_bench(cli *c, int argc, char **argv) {
     if (b.open.arch && !b.cfg.model) b.cfg.arch = b.open.arch;
     b.cfg.open = &b.open, b.cfg.seed = (uint64_t)seed;
     b.cfg.precision = c->precision, b.cfg.threads = c->threads, b.cfg.batch = b.batch ? b.batch : 1;
+    rc = sizes(&b, &err);
     if (rc == 0 && want & PART_ENCODER) rc = model_part(&b, PART_ENCODER, "encoder", &err);
     if (rc == 0 && want & PART_PREDICTOR) rc = model_part(&b, PART_PREDICTOR, "predictor", &err);
     if (rc == 0 && want & PART_STEP) rc = step(&b, &err);
@@ -290,6 +316,7 @@ int cmd_bench(cli *c, int argc, char **argv) {
 done:
     if (b.made[0]) unlink(b.made);
     items_free(&b.in);
+    text_list_free(&b.sets);
     text_list_free(&rest);
     return cli_exit(c, rc, &err);
 }

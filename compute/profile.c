@@ -11,9 +11,9 @@ struct profile { ops real; op_profile *out; int inside; };
 
 typedef struct cost { double flops, bytes; } cost;
 
-static double now(void) {
+static double now(const struct profile *p) {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(p->out->cpu ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
@@ -106,9 +106,9 @@ static cost cost_colstats(const op_colstats *a) { return (cost){0, 4.0 * (double
         if (p->inside) return p->real.OP(q, a);                  \
         char name[48] = #OP;                                     \
         p->inside = 1;                                           \
-        const double began = now();                              \
+        const double began = now(p);                             \
         const int rc = p->real.OP(q, a);                         \
-        const double took = now() - began;                       \
+        const double took = now(p) - began;                      \
         p->inside = 0;                                           \
         if (rc == 0) {                                           \
             const cost c = COST;                                 \
@@ -126,9 +126,9 @@ PLAIN(tubelets) PLAIN(loss) PLAIN(adamw) PLAIN(ema) PLAIN(sqnorm) PLAIN(axpy) PL
 
 static int timed_zero(queue *q, void *x, size_t bytes) {
     struct profile *p = q->d->profile;
-    const double began = now();
+    const double began = now(p);
     const int rc = p->real.zero(q, x, bytes);
-    if (rc == 0 && !p->inside) add(p, "zero", (cost){0, (double)bytes}, now() - began);
+    if (rc == 0 && !p->inside) add(p, "zero", (cost){0, (double)bytes}, now(p) - began);
     return rc;
 }
 
@@ -145,6 +145,7 @@ int dev_profile(dev *d, op_profile *into, jepa_err *err) {
     if (!(d->profile = mem_alloc(1, sizeof *d->profile))) return err_set(err, JEPA_E_MEMORY, "device %s: no memory to time its operations", d->name);
     d->profile->real = d->table;
     d->profile->out = into;
+    into->cpu = d->threads == 1;
     ops *t = &d->table; /* packing stays as it is */
 #define SET(OP) t->OP = timed_##OP
     SET(linear), SET(linear_bwd), SET(attention), SET(attention_bwd);

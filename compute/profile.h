@@ -18,7 +18,10 @@ typedef struct op_profile_row { /* operations of one kind; products apart by the
     double flops;  /* products: 2·rows·in·out for each of output and gradients; attention: 4·nq·nk·head_dim a head, backward 10 (causal blocks: what is seen) */
     double bytes;  /* operands read and written once */
 } op_profile_row;
-typedef struct op_profile { op_profile_row row[PROFILE_ROWS]; int n; } op_profile; /* more kinds than rows: the last row takes them */
+typedef struct op_profile {
+    op_profile_row row[PROFILE_ROWS]; int n;
+    int cpu;       /* 1: seconds are processor time: a device of one thread, whose times other programs should not disturb */
+} op_profile; /* more kinds than rows: the last row takes them */
 
 /* into: adds up there from now on (it outlives that), until dev_profile with NULL, or dev_close. dev_limit_isa ends it too. */
 int dev_profile(dev *d, op_profile *into, jepa_err *err);

@@ -6,11 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 
-int bench_train_cfg(train_cfg *c, const char *arch, int frames, int height, int width, int batch, jepa_err *err) {
+int bench_train_cfg(train_cfg *c, const enc_cfg *e, int batch, jepa_err *err) {
     train_cfg_defaults(c);
-    const int rc = enc_cfg_size(&c->enc, arch, err);
-    if (rc < 0) return rc;
-    c->enc.num_frames = frames, c->enc.img_height = height, c->enc.img_width = width;
+    c->enc = *e;
     pred_cfg_defaults(&c->pred, &c->enc);
     c->feed.batch = batch;
     c->n_masks = 2;
@@ -19,8 +17,8 @@ int bench_train_cfg(train_cfg *c, const char *arch, int frames, int height, int 
     c->mask[1].spatial_scale[0] = c->mask[1].spatial_scale[1] = 0.7;
     c->sched = (sched_cfg){.iterations_per_epoch = 300, .epochs = 100, .warmup_epochs = 1, .start_lr = 1e-6, .lr = 1e-5, .final_lr = 1e-6,
                            .weight_decay = 0.04, .final_weight_decay = 0.04, .ipe_scale = 1, .ema_start = 0.998, .ema_end = 0.998};
-    snprintf(c->model_name, sizeof c->model_name, "%s", arch);
-    return 0;
+    snprintf(c->model_name, sizeof c->model_name, "custom");
+    return enc_cfg_check(e, err);
 }
 
 /* ---- a step ---- */

@@ -41,7 +41,8 @@ run 0 "$JEPA" bench step --json $tiny --batch 2 --profile && {
     equal "$(field out batch)" 2
     for op in adamw attention_bwd "linear_bwd 192 > 576 dx dw" loss ema; do says out "\"name\": \"$op\""; done
 }
-run 0 "$JEPA" bench step "$SRC/configs/tiny.yaml" --json --repeat 1 --threads 1 --product 32x32x32 --quiet --batch 2 && {
+run 0 "$JEPA" bench step "$SRC/configs/tiny.yaml" --set data.batch_size=2 --json --repeat 1 --threads 1 --product 32x32x32 --quiet && {
+    equal "$(field out batch)" 2
     equal "$(field out tokens)" 128 "tokens of the configuration's clips"
     equal "$(field out model)" '"custom"'
     equal "$(field out runs)" 1
@@ -65,6 +66,10 @@ model m
 run 0 "$JEPA" bench encoder predictor -m m/latest --json --repeat 2 --product 32x32x32 --quiet && {
     equal "$(field out tokens)" 128 "tokens of the model's clips"
     number out seconds 2
+}
+run 0 "$JEPA" bench step -m m/latest --batch 3 --json --repeat 1 --product 32x32x32 --quiet --size 144 --frames 2 && {
+    equal "$(field out batch)" 3
+    equal "$(field out tokens)" 144 "tokens of 1 x 12 x 12 patches of the model"
 }
 run 0 "$JEPA" bench --accuracy -m m/latest --json --quiet --batch 2 m.data/clips/000000.mp4 m.data/clips/000001.mp4 && {
     equal "$(field out bench)" '"accuracy"'
