@@ -64,8 +64,8 @@ static inline void att_bwd_part(const att_bwd *f, int64_t b, int64_t h, int64_t 
     att_dst dqs = att_dst_of(a->dq, a->dq16, f->lddq, b, a->nq, h, hd, a->cs, a->cs_per_batch);
     att_dst dks = att_dst_of(a->dk, a->dk16, f->lddk, b, a->nk, h, hd, a->cs, a->cs_per_batch);
     att_dst dvs = att_dst_of(a->dv, a->dv16, f->lddv, b, a->nk, h, hd, NULL, 0);
-    att_rows(m->q, w, &qs, i0, rows, (float)(f->scale * LOG2E));
-    att_rows(m->dout, w, &gs, i0, rows, 1);
+    att_rows(m->q, w, &qs, i0, rows, (float)(f->scale * LOG2E), NULL);
+    att_rows(m->dout, w, &gs, i0, rows, 1, NULL);
     if (f->want & WANT_DQ) memset(m->dq, 0, (size_t)(rows * w) * sizeof(float));
     for (int64_t i = 0; i < rows; i++) {
         vf s = vset(0);
@@ -83,7 +83,7 @@ static inline void att_bwd_part(const att_bwd *f, int64_t b, int64_t h, int64_t 
         if (j < last) {
             att_transpose(m->kt, &ks, j, keys);
             att_transpose(m->vt, &vs, j, keys);
-            if (f->want & WANT_DQ) att_rows(m->k, w, &ks, j, keys, 1);
+            if (f->want & WANT_DQ) att_rows(m->k, w, &ks, j, keys, 1, NULL);
         }
         for (int64_t r = 0; r < rows && j < last; r += BWD_QUERIES) {
             int64_t n = least(BWD_QUERIES, rows - r), see = least(keys, att_seen(i0 + r + n - 1, a->nk, a->block) - j);

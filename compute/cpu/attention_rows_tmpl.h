@@ -1,6 +1,7 @@
 /* attention_rows_tmpl.h: how attention reads and writes the rows of a head: float32 or bf16, turned by the rotary table on the way. */
 #ifndef JEPA_ATTENTION_ROWS_TMPL_H
 #define JEPA_ATTENTION_ROWS_TMPL_H
+#include <math.h>
 #include <string.h>
 #include "compute/cpu/cpu.h"
 #include "compute/cpu/vec.h"
@@ -79,36 +80,68 @@ static inline void att_put(const att_dst *s, int64_t row, float *src, float f) {
         for (int64_t c = 0; c < dim; c += VW) vstore16_some(s->p16 + row * s->ld + c, vload(src + c), dim - c);
 }
 
-/* dst[rows][width] = f·src. */
-static inline void att_rows(float *dst, int64_t width, const att_src *s, int64_t row, int64_t rows, float f) {
+/* The squared length of a row of whole vectors. */
+static inline float att_square(const float *row, int64_t dim) {
+    vf sum = vset(0);
+    for (int64_t c = 0; c < dim; c += VW) sum = vfma(vload(row + c), vload(row + c), sum);
+    return vsum(sum);
+}
+
+/* dst[rows][width] = f·src; norm[rows] or NULL. */
+static inline void att_rows(float *dst, int64_t width, const att_src *s, int64_t row, int64_t rows, float f, float *norm) {
     for (int64_t i = 0; i < rows; i++) {
         att_ahead(s, row + i);
         att_row(dst + i * width, s, row + i, vset(f));
+        if (norm) norm[i] = sqrtf(att_square(dst + i * width, s->dim));
     }
 }
 
-/* dst: panels of 2·VW rows, each [dim][2·VW]: rows become columns; zero past the last row. */
-static inline void att_transpose(float *dst, const att_src *s, int64_t row, int64_t rows) {
-    enum { PANEL_ROWS = 2 * VW };
-    float one[128 + VW];
-    for (int64_t r = 0; r < rows; r += PANEL_ROWS, dst += s->dim * PANEL_ROWS) {
-        int64_t n = least(PANEL_ROWS, rows - r);
-        if (n < PANEL_ROWS) memset(dst, 0, (size_t)(s->dim * PANEL_ROWS) * sizeof *dst);
-        for (int64_t j = 0; j < n; j++) {
+/* dst: panels of 2·VW rows, each [dim][2·VW]: rows become columns; zero past the last row. Returns the largest length of a row; infinite
+ * where a row holds a NaN. */
+static inline float att_transpose(float *dst, const att_src *s, int64_t row, int64_t rows) {
+    enum { PANEL_ROWS = 2 * VW, LD = 128 + 16 };
+    float block[VW * LD], top = 0, all = 0;
+    for (int64_t r = 0; r < rows || r % PANEL_ROWS; r += VW) {
+        float *to = dst + r / PANEL_ROWS * (s->dim * PANEL_ROWS) + r % PANEL_ROWS;
+        for (int64_t j = 0; j < VW; j++) {
+            if (r + j >= rows) {
+                memset(block + j * LD, 0, (size_t)(s->dim + VW) * sizeof *block);
+                continue;
+            }
             att_ahead(s, row + r + j);
-            att_row(one, s, row + r + j, vset(1));
-            for (int64_t c = 0; c < s->dim; c++) dst[c * PANEL_ROWS + j] = one[c];
+            att_row(block + j * LD, s, row + r + j, vset(1));
+            float square = att_square(block + j * LD, s->dim);
+            top = square > top ? square : top;
+            all += square;
+        }
+        for (int64_t c = 0; c < s->dim; c += VW) {
+            vf x[VW];
+            UNROLL
+            for (int j = 0; j < VW; j++) x[j] = vload(block + j * LD + c);
+            vtranspose(x);
+            if (s->dim - c >= VW) {
+                UNROLL
+                for (int j = 0; j < VW; j++) vstore(to + (c + j) * PANEL_ROWS, x[j]);
+            } else {
+                for (int64_t j = 0; j < s->dim - c; j++) vstore(to + (c + j) * PANEL_ROWS, x[j]);
+            }
         }
     }
+    return all == all ? sqrtf(top) : INFINITY;
 }
 
-/* dst: panels of 2·VW columns, each [room][2·VW]; zero past the last channel. */
-static inline void att_panels(float *dst, const att_src *s, int64_t row, int64_t rows, int64_t room) {
+/* dst: panels of 2·VW columns, each [room][2·VW]; zero past the last channel. Returns the largest magnitude, without regard to NaN. */
+static inline float att_panels(float *dst, const att_src *s, int64_t row, int64_t rows, int64_t room) {
     enum { PANEL_COLS = 2 * VW };
+    vf top = vset(0);
     for (int64_t j = 0; j < rows; j++) {
         att_ahead(s, row + j);
-        for (int64_t c = 0; c < s->dim; c += VW)
-            vstore(dst + c / PANEL_COLS * (room * PANEL_COLS) + j * PANEL_COLS + c % PANEL_COLS, att_get(s, row + j, c));
+        for (int64_t c = 0; c < s->dim; c += VW) {
+            vf x = att_get(s, row + j, c);
+            top = vmax(vabs(x), top);
+            vstore(dst + c / PANEL_COLS * (room * PANEL_COLS) + j * PANEL_COLS + c % PANEL_COLS, x);
+        }
     }
+    return vtop(top);
 }
 #endif

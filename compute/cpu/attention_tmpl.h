@@ -1,9 +1,12 @@
 /* attention_tmpl.h: softmax attention over tiles of keys, forward.
  *
  * For one head and a chunk of queries: each tile of KEYS keys is laid out once (keys transposed, values in panels), then each group of
- * QUERIES rows takes its scores, a running maximum m and sum l, and adds to its output, which is scaled by 2^(m_old - m_new) when the
- * maximum grows. Scores are kept in units of log 2, so that the exponential is 2^x. A row's numbers depend on the keys only, not on
- * how queries are cut into chunks. */
+ * QUERIES rows takes its scores s, in units of log 2, p = 2^(s - m), and adds Σ p to its sum l and Σ p·v to its output.
+ *
+ * m keeps p in range; it need not be the maximum. A row's and a tile's lengths bound a score: |s| <= |q|·|k|. While that is below
+ * m + ROOM, m stays as it is (0 at first), nothing has to be looked up or scaled again, and the exponential is taken while the scores
+ * are still in registers. Otherwise m grows to the tile's largest score, rounded up to a whole number, and output and sum are scaled by
+ * 2^(m_old - m). A row's numbers depend on its keys and on the QUERIES rows of its group only, not on how queries are cut into chunks. */
 #ifndef JEPA_ATTENTION_TMPL_H
 #define JEPA_ATTENTION_TMPL_H
 #include <math.h>
@@ -16,6 +19,9 @@ enum {
     KEYS = 128,          /* a multiple of PANEL */
     SCORE_LD = KEYS + 16 /* not a power of two: rows would fall onto the same cache sets */
 };
+#define ROOM 60.0f    /* log 2 of the largest p: 2^24 keys of it, times V_MOST, are finite */
+#define M_MOST 0x1p20f
+#define V_MOST 0x1p40f
 #define LOG2E 1.44269504088896340736
 #define LN2 0.69314718055994530942
 
@@ -47,10 +53,40 @@ typedef struct att_fwd {
 
 static inline size_t att_fwd_floats(int64_t chunk, int64_t width, int64_t head_dim) {
     int64_t vectors = (head_dim + PANEL - 1) / PANEL * PANEL;
-    return (size_t)(2 * chunk * width + chunk * (VW + 16) + KEYS * head_dim + KEYS * vectors + QUERIES * SCORE_LD + 64);
+    return (size_t)(2 * chunk * width + chunk * (VW + 32) + KEYS * head_dim + KEYS * vectors + QUERIES * SCORE_LD + 64);
 }
 
-/* Scores of n keys → probabilities against the row's new maximum. Returns 2^(m_old - m_new). */
+/* n scores → p, in whole vectors; returns their sum over the first n. m: a whole number below M_MOST. */
+static inline vf att_powers(float *s, int64_t n, float m) {
+    vf turn = vset(EXP2_MAGIC - m), low = vset(m - 125), sum[EXP2_BATCH];
+    UNROLL
+    for (int u = 0; u < EXP2_BATCH; u++) sum[u] = vset(0);
+    int64_t j = 0;
+    for (; j + EXP2_BATCH * VW <= n; j += EXP2_BATCH * VW) {
+        vf x[EXP2_BATCH];
+        UNROLL
+        for (int u = 0; u < EXP2_BATCH; u++) x[u] = vload(s + j + u * VW);
+        vexp2_from(x, turn, low);
+        UNROLL
+        for (int u = 0; u < EXP2_BATCH; u++) {
+            vstore(s + j + u * VW, x[u]);
+            sum[u] = sum[u] + x[u];
+        }
+    }
+    for (; j < n; j += VW) {
+        vf x[EXP2_BATCH];
+        UNROLL
+        for (int u = 0; u < EXP2_BATCH; u++) x[u] = vload(s + j);
+        vexp2_from(x, turn, low);
+        vstore(s + j, x[0]);
+        sum[0] = sum[0] + (n - j >= VW ? x[0] : vload_part(s + j, n - j));
+    }
+    UNROLL
+    for (int u = 1; u < EXP2_BATCH; u++) sum[0] = sum[0] + sum[u];
+    return sum[0];
+}
+
+/* Scores of n keys → probabilities against the row's new m. Returns 2^(m_old - m_new). */
 static inline float att_softmax(float *s, int64_t n, float *m, float *l) {
     int64_t whole = n / VW * VW;
     if (whole < n) {
@@ -59,7 +95,7 @@ static inline float att_softmax(float *s, int64_t n, float *m, float *l) {
     }
     vf top = vset(-INFINITY), sum = vset(0);
     for (int64_t j = 0; j < n; j += VW) top = vmax(vload(s + j), top);
-    float before = *m, now = vtop(top);
+    float before = *m, now = ceilf(vtop(top));
     now = before > now ? before : now;
     vf base = vset(now == -INFINITY ? 0 : now);
     for (int64_t j = 0; j < n; j += VW) {
@@ -78,6 +114,17 @@ static inline float att_softmax(float *s, int64_t n, float *m, float *l) {
     return turn[0];
 }
 
+/* Whether n rows may keep their m for a tile whose keys are no longer than `length`; sets an m that is not there yet. */
+static inline int att_keeps(int64_t n, float length, const float *norm, float *m) {
+    for (int64_t i = 0; i < n; i++) {
+        float most = norm[i] * length * 1.0001f, base = m[i] == -INFINITY ? 0 : m[i];
+        if (!(most <= base + ROOM && fabsf(base) <= M_MOST)) return 0;
+    }
+    for (int64_t i = 0; i < n; i++)
+        if (m[i] == -INFINITY) m[i] = 0;
+    return 1;
+}
+
 static inline void att_fwd_item(const att_fwd *f, int64_t item, float *mem) {
     const op_attention *a = f->a;
     int64_t hd = a->head_dim, w = f->width, nv = (hd + VW - 1) / VW;
@@ -87,22 +134,30 @@ static inline void att_fwd_item(const att_fwd *f, int64_t item, float *mem) {
     att_src ks = att_src_of(a->k, a->k16, f->ldk, b, a->nk, h, hd, a->cs, a->cs_per_batch);
     att_src vs = att_src_of(a->v, a->v16, f->ldv, b, a->nk, h, hd, NULL, 0);
     att_dst os = att_dst_of(a->o, a->o16, f->ldo, b, a->nq, h, hd, NULL, 0);
-    float *q = mem, *o = q + f->chunk * w, *l = o + f->chunk * w, *m = l + f->chunk * VW;
-    float *kt = m + (f->chunk + 15) / 16 * 16, *vp = kt + KEYS * hd, *s = vp + KEYS * ((hd + PANEL - 1) / PANEL * PANEL);
-    att_rows(q, w, &qs, i0, rows, (float)(f->scale * LOG2E));
+    int64_t list = (f->chunk + 15) / 16 * 16;
+    float *q = mem, *o = q + f->chunk * w, *l = o + f->chunk * w, *m = l + f->chunk * VW, *norm = m + list;
+    float *kt = norm + list, *vp = kt + KEYS * hd, *s = vp + KEYS * ((hd + PANEL - 1) / PANEL * PANEL);
+    att_rows(q, w, &qs, i0, rows, (float)(f->scale * LOG2E), norm);
     memset(o, 0, (size_t)(rows * w) * sizeof *o);
     memset(l, 0, (size_t)(rows * VW) * sizeof *l);
     for (int64_t i = 0; i < rows; i++) m[i] = -INFINITY;
     int64_t last = att_seen(i0 + rows - 1, a->nk, a->block);
     for (int64_t j0 = 0; j0 < last; j0 += KEYS) {
         int64_t keys = least(KEYS, last - j0);
-        att_transpose(kt, &ks, j0, keys);
-        att_panels(vp, &vs, j0, keys, KEYS);
+        float length = att_transpose(kt, &ks, j0, keys);
+        if (!(att_panels(vp, &vs, j0, keys, KEYS) <= V_MOST)) length = INFINITY;
         for (int64_t r = 0; r < rows; r += QUERIES) {
-            int64_t n = least(QUERIES, rows - r), see = least(keys, att_seen(i0 + r + n - 1, a->nk, a->block) - j0);
-            if (see <= 0) continue;
+            int64_t n = least(QUERIES, rows - r), see = att_mine(i0 + r + n - 1, j0, keys, a->nk, a->block);
+            if (see == 0) continue;
+            tile pv = {.a = s, .am = SCORE_LD, .ak = 1, .b = vp, .bk = PANEL, .panel = KEYS * PANEL, .c = o + r * w, .ldc = w, .add = 1};
             tile qk = {.a = q + r * w, .am = w, .ak = 1, .b = kt, .bk = PANEL, .panel = hd * PANEL, .c = s, .ldc = SCORE_LD};
             tile_product(&qk, n, (see + VW - 1) / VW, hd);
+            if (att_mine(i0 + r, j0, keys, a->nk, a->block) == see && att_keeps(n, length, norm + r, m + r)) {
+                for (int64_t i = r; i < r + n; i++)
+                    vstore(l + i * VW, vload(l + i * VW) + att_powers(s + (i - r) * SCORE_LD, see, m[i]));
+                tile_product(&pv, n, nv, see);
+                continue;
+            }
             /* Rows that see equally many keys go on together: a probability of 0 would still bring in a NaN from what a row may not see. */
             for (int64_t i = 0, end = 0; i < n; i = end) {
                 int64_t mine = att_mine(i0 + r + i, j0, keys, a->nk, a->block);
@@ -114,15 +169,8 @@ static inline void att_fwd_item(const att_fwd *f, int64_t item, float *mem) {
                     if (turn == 1) continue;
                     for (int64_t c = 0; c < nv * VW; c += VW) vstore(out + u * w + c, vload(out + u * w + c) * vset(turn));
                 }
-                tile pv = {.a = s + i * SCORE_LD,
-                           .am = SCORE_LD,
-                           .ak = 1,
-                           .b = vp,
-                           .bk = PANEL,
-                           .panel = KEYS * PANEL,
-                           .c = out,
-                           .ldc = w,
-                           .add = 1};
+                pv.a = s + i * SCORE_LD;
+                pv.c = out;
                 tile_product(&pv, end - i, nv, mine);
             }
         }

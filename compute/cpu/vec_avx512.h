@@ -35,6 +35,29 @@ static inline void vstore16(uint16_t *p, vf v) {
     _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(_mm512_srli_epi32(r, 16)));
 }
 
+static inline vf vpower(vf z) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(z), 23)); }
+static inline void vtranspose(vf x[VW]) {
+    vf a[VW], b[VW];
+    for (int i = 0; i < VW; i += 2) {
+        a[i] = _mm512_unpacklo_ps(x[i], x[i + 1]);
+        a[i + 1] = _mm512_unpackhi_ps(x[i], x[i + 1]);
+    }
+    for (int i = 0; i < VW; i += 4) { /* b[i + c]: column c of each quarter of four rows */
+        b[i] = _mm512_shuffle_ps(a[i], a[i + 2], 0x44);
+        b[i + 1] = _mm512_shuffle_ps(a[i], a[i + 2], 0xee);
+        b[i + 2] = _mm512_shuffle_ps(a[i + 1], a[i + 3], 0x44);
+        b[i + 3] = _mm512_shuffle_ps(a[i + 1], a[i + 3], 0xee);
+    }
+    for (int c = 0; c < 4; c++) { /* quarters q of rows 4·g → rows c + 4·q, quarters g */
+        vf lo = _mm512_shuffle_f32x4(b[c], b[c + 4], 0x44), hi = _mm512_shuffle_f32x4(b[c], b[c + 4], 0xee);
+        vf lo2 = _mm512_shuffle_f32x4(b[c + 8], b[c + 12], 0x44), hi2 = _mm512_shuffle_f32x4(b[c + 8], b[c + 12], 0xee);
+        x[c] = _mm512_shuffle_f32x4(lo, lo2, 0x88);
+        x[c + 4] = _mm512_shuffle_f32x4(lo, lo2, 0xdd);
+        x[c + 8] = _mm512_shuffle_f32x4(hi, hi2, 0x88);
+        x[c + 12] = _mm512_shuffle_f32x4(hi, hi2, 0xdd);
+    }
+}
+
 static inline vf vswap(vf v) { return _mm512_permute_ps(v, 0xb1); }
 static inline vf vneg_even(vf v) { return _mm512_castsi512_ps(_mm512_xor_si512(_mm512_castps_si512(v), _mm512_set1_epi64(0x80000000))); }
 

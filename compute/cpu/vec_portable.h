@@ -47,6 +47,16 @@ static inline void vstore16(uint16_t *p, vf v) {
     for (int i = 0; i < VW; i++) p[i] = (uint16_t)r[i];
 }
 
+static inline vf vpower(vf z) { return (vf)((vi)z << 23); }
+static inline void vtranspose(vf x[VW]) {
+    for (int i = 0; i < VW; i++)
+        for (int j = 0; j < i; j++) {
+            float t = x[i][j];
+            x[i][j] = x[j][i];
+            x[j][i] = t;
+        }
+}
+
 static inline vf vswap(vf v) { return (vf){v[1], v[0], v[3], v[2]}; }
 static inline vf vneg_even(vf v) { return (vf)((vi)v ^ (vi){INT32_MIN, 0, INT32_MIN, 0}); }
 
