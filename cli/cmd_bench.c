@@ -172,7 +172,9 @@ static int step(bencher *b, jepa_err *err) {
     if (b->config && c.accumulate > 1) cli_line(b->c, "%s: a step of this run has %d mask groups; one of them, and the update, is measured", b->config, c.accumulate);
     measure_cfg t = b->cfg.time;
     t.profile = profile_of(b);
-    if ((rc = dev_open(&d, b->cfg.device, b->cfg.threads, err)) == 0) {
+    rc = dev_open(&d, b->cfg.device, b->cfg.threads, err);
+    if (rc == 0 && b->cfg.isa) rc = dev_limit_isa(d, b->cfg.isa, err);
+    if (rc == 0) {
         if (!b->config) snprintf(c.model_name, sizeof c.model_name, "%s", b->cfg.model ? b->cfg.model : b->cfg.arch);
         if (!b->lines) head(b, d, c.model_name, c.enc.num_frames, c.enc.img_height, c.enc.img_width);
         rc = bench_step(d, &c, &t, &r, err);
@@ -244,6 +246,12 @@ static int accuracy(bencher *b, jepa_err *err) {
     return rc;
 }
 
+/* oneDNN reads its limit when it is first called, which is after this; what the user set stays. Its least is SSE4.1. */
+static void limit_products(const char *isa) {
+    const char *name = !strcmp(isa, "avx512") ? "AVX512_CORE" : !strcmp(isa, "avx2") ? "AVX2" : !strcmp(isa, "portable") ? "SSE41" : NULL;
+    if (name) setenv("ONEDNN_MAX_CPU_ISA", name, 0), setenv("DNNL_MAX_CPU_ISA", name, 0);
+}
+
 static int ends(const char *path, const char *with) {
     const size_t n = strlen(path), k = strlen(with);
     return n > k && !strcmp(path + n - k, with);
@@ -290,6 +298,7 @@ int cmd_bench(cli *c, int argc, char **argv) {
         {"--profile", NULL, "encoder, predictor, step: time by operation too", O_FLAG, &b.profile, 0, 0, NULL},
         {"--accuracy", NULL, "the encoder's outputs in --precision beside f32 (of the videos given): cosine of each token and pooled", O_FLAG, &b.accuracy, 0, 0, NULL},
         {"--product", "NxIxO", "the large product: rows, inputs, outputs; default 2048x1024x4096", O_TEXT, &b.product, 0, 0, NULL},
+        {"--isa", "NAME", "no more than these instructions: portable, avx2, avx512; default: all that the processor has", O_TEXT, &b.cfg.isa, 0, 0, NULL},
         {"--workers", "N", "feed: threads that decode; default: the cores", O_INT, &b.workers, 1, 256, NULL},
         {"--seed", "S", "of weights, clips and masks; default 0", O_LONG, &seed, 0, 9e15, NULL},
     };
@@ -304,7 +313,8 @@ int cmd_bench(cli *c, int argc, char **argv) {
     if (b.size) b.cfg.height = (int)hw[0], b.cfg.width = (int)hw[1];
     if (b.open.arch && !b.cfg.model) b.cfg.arch = b.open.arch;
     b.cfg.open = &b.open, b.cfg.seed = (uint64_t)seed;
-    b.cfg.precision = c->precision, b.cfg.threads = c->threads, b.cfg.batch = b.batch ? b.batch : 1;
+    b.cfg.precision = cli_precision(c), b.cfg.threads = c->threads, b.cfg.batch = b.batch ? b.batch : 1;
+    if (b.cfg.isa) limit_products(b.cfg.isa);
     rc = sizes(&b, &err);
     if (rc == 0 && want & PART_ENCODER) rc = model_part(&b, PART_ENCODER, "encoder", &err);
     if (rc == 0 && want & PART_PREDICTOR) rc = model_part(&b, PART_PREDICTOR, "predictor", &err);

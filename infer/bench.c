@@ -22,7 +22,7 @@ static int random_weights(bench *b, int predictor, jepa_err *err) {
     ec.img_height = b->c.height ? b->c.height : 224;
     ec.img_width = b->c.width ? b->c.width : 224;
     if ((rc = enc_cfg_size(&ec, b->c.arch, err)) < 0 || (rc = dev_open(&b->d, b->c.device, b->c.threads, err)) < 0 ||
-        (rc = queue_open(&b->q, b->d, err)) < 0 || (rc = enc_open(&b->e, &ec, &b->p, "encoder.", err)) < 0 ||
+        (b->c.isa && (rc = dev_limit_isa(b->d, b->c.isa, err)) < 0) || (rc = queue_open(&b->q, b->d, err)) < 0 || (rc = enc_open(&b->e, &ec, &b->p, "encoder.", err)) < 0 ||
         (rc = params_alloc(&b->p, b->d, 0, err)) < 0 || (rc = enc_init(b->e, b->q, 0.02, b->c.seed, err)) < 0 || (rc = enc_pack(b->e, b->q, err)) < 0)
         return rc;
     b->ep = &b->p, b->prp = &b->pp;
@@ -42,7 +42,7 @@ static int from_file(bench *b, int predictor, jepa_err *err) {
     jepa_options_defaults(&o);
     if (b->c.open) o = *b->c.open;
     o.device = b->c.device, o.threads = b->c.threads, o.predictor = predictor;
-    if ((rc = jepa_open(&b->m, b->c.model, &o, err)) < 0 || (rc = jepa_session(b->m, &b->run, err)) < 0) return rc;
+    if ((rc = jepa_open(&b->m, b->c.model, &o, err)) < 0 || (b->c.isa && (rc = dev_limit_isa(b->m->d, b->c.isa, err)) < 0) || (rc = jepa_session(b->m, &b->run, err)) < 0) return rc;
     b->d = b->m->d, b->q = b->run->q, b->e = b->m->e, b->pr = b->m->pr, b->ep = &b->m->p, b->prp = &b->m->pp;
     b->frames = b->c.frames ? b->c.frames : b->m->ec.num_frames;
     b->height = b->c.height ? b->c.height : b->m->ec.img_height;

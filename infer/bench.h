@@ -14,6 +14,7 @@ typedef struct bench_cfg {
     const char *model;           /* a file instead (jepa_open), with open's options; NULL: arch */
     const jepa_options *open;
     const char *device, *precision; /* "cpu", "ref"; "f32" … */
+    const char *isa;             /* dev_limit_isa: no more than these instructions; NULL: what the machine has */
     int threads;                 /* 0: all cores */
     int frames, height, width;   /* 0: the model's; arch: 16 of 224 x 224 */
     int64_t batch;

@@ -86,6 +86,9 @@ run 0 "$JEPA" bench encoder --accuracy --profile $tiny && {
     says out "cosine: tokens 1.0000000"
 }
 
+# shellcheck disable=SC2086
+run 0 "$JEPA" bench encoder --isa portable --json $tiny && says out "portable kernels"
+
 # ---- wrong use ----
 error 2 "what is to be measured" "$JEPA" bench
 error 2 "fly: nothing that is measured" "$JEPA" bench fly
@@ -94,6 +97,7 @@ error 2 "product 4x4: 3 whole numbers" "$JEPA" bench encoder --product 4x4
 error 2 "multiples of" "$JEPA" bench encoder --size 40
 error 3 "not known" "$JEPA" bench encoder --arch vit_none
 error 3 "precision f8" "$JEPA" bench encoder --precision f8
+error 2 "instruction set z80" "$JEPA" bench encoder --isa z80
 error 4 "none.mp4: not found" "$JEPA" bench decode none.mp4
 error 4 "none" "$JEPA" bench encoder -m none
 
