@@ -27,6 +27,7 @@ typedef struct cli {
 /* Options of the table and the common ones are taken out of argv; what is left (the inputs) goes into rest. 0, 1: --help was printed, or JEPA_E_USE.
  * usage: the help text's first part: an example first. */
 int options_read(cli *c, const opt *table, int n, int argc, char **argv, const char *usage, text_list *rest, jepa_err *err);
+int text_list_add(text_list *l, const char *s); /* keeps the pointer */
 void text_list_free(text_list *l);
 
 void cli_line(cli *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));      /* a message on stderr (not with --quiet) */
@@ -36,6 +37,7 @@ void cli_progress_end(cli *c);
 double cli_clock(void);                                                                 /* seconds */
 int cli_stopped(void *unused);                                                          /* a signal came */
 int cli_exit(cli *c, int rc, const jepa_err *err);                                      /* prints err, gives the exit code */
+static inline const char *cli_precision(const cli *c) { return c->precision ? c->precision : "f32"; } /* NULL there: not asked for */
 int cli_device(const cli *c, const char **name, jepa_err *err);                         /* "auto" resolved */
 
 int cmd_train(cli *c, int argc, char **argv);

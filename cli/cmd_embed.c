@@ -142,7 +142,7 @@ static int embed_tensor(jepa *m, clip_plan *p, const char *in, const char *out, 
     j->rows = n;
     const emb_meta om = {.model = ck_path(m->c),
                          .sha256 = sha,
-                         .precision = "f32",
+                         .precision = dtype_name(m->type),
                          .pool = pools[p->pool],
                          .version = jepa_version(),
                          .settings = w.text,

@@ -112,7 +112,6 @@ int cli_device(const cli *c, const char **name, jepa_err *err) {
     *name = c->device;
     if (!strcmp(c->device, "auto")) *name = "cpu";
     if (!strncmp(c->device, "cuda", 4)) return err_set(err, JEPA_E_MODEL, "--device %s: this build has no CUDA back end; use --device cpu", c->device);
-    if (strcmp(c->precision, "f32")) return err_set(err, JEPA_E_MODEL, "--precision %s: this build computes in f32 only", c->precision);
     return 0;
 }
 
@@ -134,7 +133,7 @@ static void spin_less(char **argv) {
 
 int main(int argc, char **argv) {
     spin_less(argv);
-    cli c = {.device = "auto", .precision = "f32"};
+    cli c = {.device = "auto"};
     struct sigaction sa;
     memset(&sa, 0, sizeof sa);
     sa.sa_handler = on_signal;

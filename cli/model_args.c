@@ -70,6 +70,7 @@ int model_args_open(cli *c, model_args *a, int untrained, jepa **m, clip_plan *p
     jepa_options_defaults(&o);
     if ((rc = cli_device(c, &o.device, err)) < 0) return rc;
     o.threads = c->threads;
+    o.precision = c->precision;
     o.context_encoder = !strcmp(a->which, "context");
     o.published_positions = !strcmp(a->positions, "published");
     o.allow_partial = a->allow_partial;

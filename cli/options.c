@@ -14,7 +14,7 @@ static const opt *find(const opt *table, int n, const char *arg, size_t len) {
     return NULL;
 }
 
-static int list_add(text_list *l, const char *s) {
+int text_list_add(text_list *l, const char *s) {
     const char **more = realloc(l->at, ((size_t)l->n + 1) * sizeof *more);
     if (!more) return JEPA_E_MEMORY;
     l->at = more;
@@ -35,7 +35,7 @@ static int take(const opt *o, const char *v, jepa_err *err) {
     switch (o->kind) {
     case O_FLAG: *(int *)o->to = 1; return 0;
     case O_TEXT: *(const char **)o->to = v; return 0;
-    case O_LIST: return list_add(o->to, v) ? err_set(err, JEPA_E_MEMORY, "no memory") : 0;
+    case O_LIST: return text_list_add(o->to, v) ? err_set(err, JEPA_E_MEMORY, "no memory") : 0;
     default: break;
     }
     x = o->kind == O_DOUBLE ? strtod(v, &end) : (double)strtoll(v, &end, 10);
@@ -60,7 +60,7 @@ int options_read(cli *c, const opt *table, int n, int argc, char **argv, const c
     int show_help = 0;
     const opt common[] = {
         {"--device", "D", "auto, cpu or ref (slow, exact sums); default auto", O_TEXT, &c->device, 0, 0, NULL},
-        {"--precision", "P", "f32, the only one in this build", O_TEXT, &c->precision, 0, 0, NULL},
+        {"--precision", "P", "f32 (default) or bf16: weights and most activations in bf16, sums in float32", O_TEXT, &c->precision, 0, 0, NULL},
         {"--threads", "N", "compute threads; default: the cores this process may use", O_INT, &c->threads, 1, 1024, NULL},
         {"--quiet", NULL, "errors only", O_FLAG, &c->quiet, 0, 0, NULL},
         {"--json", NULL, "results as one JSON object a line", O_FLAG, &c->json, 0, 0, NULL},
@@ -73,11 +73,11 @@ int options_read(cli *c, const opt *table, int n, int argc, char **argv, const c
         const char *a = argv[i], *eq = strchr(a, '=');
         if (!strcmp(a, "--")) {
             while (++i < argc)
-                if (list_add(rest, argv[i])) return err_set(err, JEPA_E_MEMORY, "no memory");
+                if (text_list_add(rest, argv[i])) return err_set(err, JEPA_E_MEMORY, "no memory");
             break;
         }
         if (a[0] != '-' || !a[1]) { /* "-" alone is an input: standard input */
-            if (list_add(rest, a)) return err_set(err, JEPA_E_MEMORY, "no memory");
+            if (text_list_add(rest, a)) return err_set(err, JEPA_E_MEMORY, "no memory");
             continue;
         }
         size_t len = a[1] == '-' && eq ? (size_t)(eq - a) : strlen(a);

@@ -89,6 +89,9 @@ int params_alloc(params *p, dev *d, int what, jepa_err *err); /* one allocation 
 int params_find(const params *p, const char *name);           /* index or -1; sublinear */
 float *param_value(const params *p, int i);                   /* NULL for an entry that is stored as bf16 only */
 uint16_t *param_value16(const params *p, int i);              /* its bf16 form, or NULL: there is none */
+/* The form of an entry that products read: bf16 where `half` asks for it and there is one, or where there is no other. */
+typedef struct param_form { const float *w; const uint16_t *w16; } param_form;
+param_form param_weight(const params *p, int i, int half);
 int params_halve(params *p, queue *q, jepa_err *err);         /* PARAMS_HALF: value16 from value */
 int param_put(params *p, int i, queue *q, const float *host, int64_t at, int64_t n, jepa_err *err); /* n elements from element `at` on, into whatever it is stored as */
 float *param_grad(const params *p, int i);                    /* NULL without PARAMS_GRAD */

@@ -138,6 +138,12 @@ uint16_t *param_value16(const params *p, int i) {
                : NULL;
 }
 
+param_form param_weight(const params *p, int i, int half) {
+    const float *w = param_value(p, i);
+    const uint16_t *w16 = half || !w ? param_value16(p, i) : NULL;
+    return (param_form){w16 ? NULL : w, w16};
+}
+
 int params_halve(params *p, queue *q, jepa_err *err) {
     if (!p || !q || !p->value16.p || p->total16 != p->total) return err_set(err, JEPA_E_USE, "params_halve: the list has no bf16 copy");
     const op_convert a = {.n = p->total, .x = p->value.p, .y16 = p->value16.p};

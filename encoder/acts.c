@@ -5,8 +5,8 @@
 #include <stdio.h>
 
 /* The one list: measures, plans or cuts up, whatever mem and plan are. */
-static void layout(const enc_cfg *c, int64_t rows, int keep, recompute level, enc_acts *a, arena *mem, mem_plan *plan) {
-    const block_cfg bc = {c->embed_dim, c->num_heads, (int)floor(c->embed_dim * c->mlp_ratio), c->layer_norm_eps};
+static void layout(const enc_cfg *c, dtype type, int64_t rows, int keep, recompute level, enc_acts *a, arena *mem, mem_plan *plan) {
+    const block_cfg bc = {c->embed_dim, c->num_heads, (int)floor(c->embed_dim * c->mlp_ratio), c->layer_norm_eps, type};
     const size_t n = (size_t)rows, d = (size_t)c->embed_dim, hd = d / (size_t)c->num_heads, levels = (size_t)enc_levels(c);
     size_t mark = arena_mark(mem), patches, tables, norms, stream;
     if (rows < 1 || size_mul(n, (size_t)enc_row_width(c, 0), &patches) || size_mul(n, 2 * hd, &tables) || size_mul(n, levels, &norms) ||
@@ -31,18 +31,20 @@ static void layout(const enc_cfg *c, int64_t rows, int keep, recompute level, en
             a->stream = arena_get(mem, stream, sizeof(float));
             mark = plan_part(plan, "gradient of the levels", mem, mark);
         }
-        a->patches = arena_get(mem, patches, sizeof(float));
+        a->patches = act_rows_get(mem, type, rows, enc_row_width(c, 0));
         plan_part(plan, "tubelet rows", mem, mark);
     }
     stack_acts_get(&a->s, &bc, c->depth, rows, keep, level, patches, mem, plan);
-    if (!keep) a->patches = a->s.tmp;
+    if (keep) return;
+    a->patches.f = type == T_BF16 ? NULL : a->s.tmp;
+    a->patches.h = type == T_BF16 ? (uint16_t *)a->s.tmp : NULL;
 }
 
-static int measure(const enc_cfg *c, int64_t rows, int keep, recompute level, size_t *bytes, mem_plan *plan) {
+static int measure(const enc *e, int64_t rows, int keep, recompute level, size_t *bytes, mem_plan *plan) {
     enc_acts a = {.rows = rows};
     arena mem;
     arena_open(&mem, 0, NULL);
-    layout(c, rows, keep, level, &a, &mem, plan);
+    layout(&e->c, e->bc.type, rows, keep, level, &a, &mem, plan);
     *bytes = mem.used;
     return mem.overflow ? JEPA_E_MEMORY : 0;
 }
@@ -62,7 +64,7 @@ static int shape_rows(const enc *e, const enc_shape *s, int64_t *rows, jepa_err 
 size_t enc_acts_bytes(const enc *e, const enc_shape *s) {
     int64_t rows;
     size_t bytes;
-    return shape_rows(e, s, &rows, NULL) < 0 || measure(&e->c, rows, s->keep_for_backward, s->level, &bytes, NULL) < 0 ? 0 : bytes;
+    return shape_rows(e, s, &rows, NULL) < 0 || measure(e, rows, s->keep_for_backward, s->level, &bytes, NULL) < 0 ? 0 : bytes;
 }
 
 void enc_acts_plan(const enc *e, const enc_shape *s, char *text, size_t size) {
@@ -71,7 +73,7 @@ void enc_acts_plan(const enc *e, const enc_shape *s, char *text, size_t size) {
     int64_t rows;
     size_t bytes;
     int rc = shape_rows(e, s, &rows, &err);
-    if (!rc) rc = measure(&e->c, rows, s->keep_for_backward, s->level, &bytes, &plan);
+    if (!rc) rc = measure(e, rows, s->keep_for_backward, s->level, &bytes, &plan);
     if (rc < 0)
         snprintf(text, size, "%s\n", err.code ? err.text : "does not fit in any memory");
     else
@@ -83,11 +85,11 @@ static int no_memory(const enc *e, const enc_shape *s, int64_t rows, jepa_err *e
     mem_plan plan = {.n = 0};
     char parts[256], sum[32], less[96] = "";
     size_t bytes, other;
-    if (measure(&e->c, rows, s->keep_for_backward, s->level, &bytes, &plan) < 0)
+    if (measure(e, rows, s->keep_for_backward, s->level, &bytes, &plan) < 0)
         return err_set(err, JEPA_E_MEMORY, "encoder working memory for %lld tokens does not fit in any memory", (long long)rows);
     plan_text(&plan, ", ", parts, sizeof parts);
     plan_size(sum, bytes);
-    if (s->keep_for_backward && s->level != RECOMPUTE_BLOCK && !measure(&e->c, rows, 1, RECOMPUTE_BLOCK, &other, NULL)) {
+    if (s->keep_for_backward && s->level != RECOMPUTE_BLOCK && !measure(e, rows, 1, RECOMPUTE_BLOCK, &other, NULL)) {
         char amount[32];
         plan_size(amount, other);
         snprintf(less, sizeof less, "recompute 2 (whole blocks) needs %s; ", amount);
@@ -104,10 +106,11 @@ int enc_acts_open(enc_acts **out, const enc *e, dev *d, const enc_shape *s, jepa
     *out = NULL;
     int rc = shape_rows(e, s, &rows, err);
     if (rc < 0) return rc;
-    if (measure(&e->c, rows, s->keep_for_backward, s->level, &bytes, NULL) < 0) return no_memory(e, s, rows, err);
+    if (measure(e, rows, s->keep_for_backward, s->level, &bytes, NULL) < 0) return no_memory(e, s, rows, err);
     enc_acts *a = mem_alloc(1, sizeof *a);
     if (!a) return no_memory(e, s, rows, err);
     a->c = e->c;
+    a->type = e->bc.type;
     a->rows = rows;
     if (s->keep_for_backward) a->s.kept = mem_alloc((size_t)e->c.depth, sizeof *a->s.kept);
     block_acts *kept = a->s.kept;
@@ -118,7 +121,7 @@ int enc_acts_open(enc_acts **out, const enc *e, dev *d, const enc_shape *s, jepa
         return no_memory(e, s, rows, err);
     }
     arena mem = {.base = a->mem.p, .size = bytes};
-    layout(&e->c, rows, s->keep_for_backward, s->level, a, &mem, NULL);
+    layout(&e->c, e->bc.type, rows, s->keep_for_backward, s->level, a, &mem, NULL);
     *out = a;
     return 0;
 }

@@ -68,7 +68,7 @@ int att_open(att **out, const att_cfg *c, params *p, const char *prefix, jepa_er
         goto fail;
     }
     e->c = *c;
-    e->bc = (block_cfg){c->embed_dim, c->num_heads, (int)floor(c->embed_dim * c->mlp_ratio), c->layer_norm_eps};
+    e->bc = (block_cfg){c->embed_dim, c->num_heads, (int)floor(c->embed_dim * c->mlp_ratio), c->layer_norm_eps, T_F32};
     e->p = p;
     if ((rc = add_all(e, prefix, err)) < 0) goto fail;
     *out = e;
@@ -166,7 +166,7 @@ static float *floats(arena *mem, int64_t rows, int64_t width) {
 
 /* The one list: measures, plans or cuts up, whatever mem and plan are. */
 static void layout(const att_cfg *c, int64_t batch, int64_t rows, int keep, recompute level, att_acts *a, arena *mem, mem_plan *plan) {
-    const block_cfg bc = {c->embed_dim, c->num_heads, (int)floor(c->embed_dim * c->mlp_ratio), c->layer_norm_eps};
+    const block_cfg bc = {c->embed_dim, c->num_heads, (int)floor(c->embed_dim * c->mlp_ratio), c->layer_norm_eps, T_F32};
     const int64_t d = c->embed_dim, h = bc.hidden;
     const int over_tokens = c->depth > 1 && !c->cross_first;
     size_t mark = arena_mark(mem), wide;

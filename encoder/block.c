@@ -32,6 +32,7 @@ int block_params(block *b, const block_cfg *c, params *p, const char *prefix, je
     for (size_t i = 0; i < sizeof list / sizeof *list; i++) {
         int rc = add(p, err, prefix, list[i].name, list[i].rank, list[i].d0, list[i].d1, list[i].index);
         if (rc < 0) return rc;
+        if (list[i].rank == 2) p->item[*list[i].index].flags |= PARAM_PRODUCT;
     }
     return 0;
 }
@@ -39,6 +40,7 @@ int block_params(block *b, const block_cfg *c, params *p, const char *prefix, je
 int block_pack(block *b, const block_cfg *c, queue *q, const params *p) {
     const ops *o = dev_ops(queue_dev(q));
     block_unpack(b, q, o);
+    if (c->type == T_BF16 || !param_value(p, b->qkv_w)) return 0; /* products widen these as they go */
     int rc = o->linear_pack(q, &b->qkv_p, param_value(p, b->qkv_w), 3 * (int64_t)c->dim, c->dim);
     if (!rc) rc = o->linear_pack(q, &b->proj_p, param_value(p, b->proj_w), c->dim, c->dim);
     if (!rc) rc = o->linear_pack(q, &b->fc1_p, param_value(p, b->fc1_w), c->hidden, c->dim);
@@ -57,61 +59,81 @@ void block_unpack(block *b, queue *q, const ops *o) {
 
 /* ---- activations ---- */
 
-enum { F = sizeof(float) };
-
-/* rows·width floats; a size that does not fit marks the arena as overflown. */
-static float *floats(arena *mem, int64_t batch, int64_t tokens, int64_t width) {
-    size_t n, k;
-    if (batch < 0 || tokens < 0 || width < 0 || size_mul((size_t)batch, (size_t)tokens, &n) || size_mul(n, (size_t)width, &k)) {
+act_rows act_rows_get(arena *mem, dtype type, int64_t rows, int64_t width) {
+    act_rows a = {NULL, NULL};
+    size_t k;
+    if (rows < 0 || width < 0 || size_mul((size_t)rows, (size_t)width, &k)) {
         mem->overflow = 1;
-        return NULL;
+        return a;
     }
-    return arena_get(mem, k, F);
+    if (type == T_BF16)
+        a.h = arena_get(mem, k, sizeof *a.h);
+    else
+        a.f = arena_get(mem, k, sizeof *a.f);
+    return a;
 }
 
+static float *floats(arena *mem, int64_t rows, int64_t width) { return act_rows_get(mem, T_F32, rows, width).f; }
+
+static int64_t all_rows(arena *mem, int64_t batch, int64_t tokens) {
+    size_t n;
+    if (batch < 0 || tokens < 0 || size_mul((size_t)batch, (size_t)tokens, &n) || n > INT64_MAX) {
+        mem->overflow = 1;
+        return 0;
+    }
+    return (int64_t)n;
+}
+
+static int there(act_rows a) { return a.f || a.h; }
+
+/* The same rows from column `at` of the first on. */
+static act_rows from(act_rows a, int64_t at) { return (act_rows){a.f ? a.f + at : NULL, a.h ? a.h + at : NULL}; }
+
 /* Inference: LN1 and LN2 share one array with the attention output, qkv shares one with the MLP's. n·(D + max(3D, hidden)). */
-static void inference_get(block_acts *a, const block_cfg *c, int64_t batch, int64_t tokens, arena *mem) {
+static void inference_get(block_acts *a, const block_cfg *c, int64_t n, arena *mem) {
     int64_t wide = 3 * (int64_t)c->dim > c->hidden ? 3 * (int64_t)c->dim : c->hidden;
-    a->ln1 = a->ln2 = a->att = floats(mem, batch, tokens, c->dim);
-    a->qkv = a->act = floats(mem, batch, tokens, wide);
+    a->ln1 = a->ln2 = a->att = act_rows_get(mem, c->type, n, c->dim);
+    a->qkv = a->act = act_rows_get(mem, c->type, n, wide);
 }
 
 /* All but x; ln1 and ln2 in one array where both are computed again just before their use. */
-static void attention_get(block_acts *a, const block_cfg *c, int64_t batch, int64_t tokens, arena *mem) {
-    a->mean1 = floats(mem, batch, tokens, 1);
-    a->rstd1 = floats(mem, batch, tokens, 1);
-    a->qkv = floats(mem, batch, tokens, 3 * (int64_t)c->dim);
-    a->att = floats(mem, batch, tokens, c->dim);
-    a->lse = floats(mem, batch, tokens, c->num_heads);
-    a->mid = floats(mem, batch, tokens, c->dim);
-    a->mean2 = floats(mem, batch, tokens, 1);
-    a->rstd2 = floats(mem, batch, tokens, 1);
+static void attention_get(block_acts *a, const block_cfg *c, int64_t n, arena *mem) {
+    a->mean1 = floats(mem, n, 1);
+    a->rstd1 = floats(mem, n, 1);
+    a->qkv = act_rows_get(mem, c->type, n, 3 * (int64_t)c->dim);
+    a->att = act_rows_get(mem, c->type, n, c->dim);
+    a->lse = floats(mem, n, c->num_heads);
+    a->mid = floats(mem, n, c->dim);
+    a->mean2 = floats(mem, n, 1);
+    a->rstd2 = floats(mem, n, 1);
 }
 
-static void mlp_get(block_acts *a, const block_cfg *c, int64_t batch, int64_t tokens, int shared, arena *mem) {
-    a->ln1 = floats(mem, batch, tokens, c->dim);
-    a->ln2 = shared ? a->ln1 : floats(mem, batch, tokens, c->dim);
-    a->pre = floats(mem, batch, tokens, c->hidden);
-    a->act = floats(mem, batch, tokens, c->hidden);
+static void mlp_get(block_acts *a, const block_cfg *c, int64_t n, int shared, arena *mem) {
+    a->ln1 = act_rows_get(mem, c->type, n, c->dim);
+    a->ln2 = shared ? a->ln1 : act_rows_get(mem, c->type, n, c->dim);
+    a->pre = act_rows_get(mem, c->type, n, c->hidden);
 }
 
 void block_acts_get(block_acts *a, const block_cfg *c, int64_t batch, int64_t tokens, int kept, recompute level, arena *mem) {
+    const int64_t n = all_rows(mem, batch, tokens);
     memset(a, 0, sizeof *a);
     a->level = level;
     if (!kept) {
-        inference_get(a, c, batch, tokens, mem);
+        inference_get(a, c, n, mem);
         return;
     }
-    a->x = floats(mem, batch, tokens, c->dim);
-    if (level != RECOMPUTE_BLOCK) attention_get(a, c, batch, tokens, mem);
-    if (level == RECOMPUTE_NONE) mlp_get(a, c, batch, tokens, 0, mem);
+    a->x = floats(mem, n, c->dim);
+    if (level != RECOMPUTE_BLOCK) attention_get(a, c, n, mem);
+    if (level == RECOMPUTE_NONE) mlp_get(a, c, n, 0, mem);
 }
 
 void block_work_get(block_acts *work, const block_cfg *c, int64_t batch, int64_t tokens, recompute level, arena *mem) {
+    const int64_t n = all_rows(mem, batch, tokens);
     memset(work, 0, sizeof *work);
     work->level = level;
-    if (level == RECOMPUTE_BLOCK) attention_get(work, c, batch, tokens, mem);
-    if (level != RECOMPUTE_NONE) mlp_get(work, c, batch, tokens, 1, mem);
+    work->act = act_rows_get(mem, c->type, n, c->hidden);
+    if (level == RECOMPUTE_BLOCK) attention_get(work, c, n, mem);
+    if (level != RECOMPUTE_NONE) mlp_get(work, c, n, 1, mem);
 }
 
 block_acts block_acts_join(const block_acts *kept, const block_acts *work) {
@@ -120,7 +142,8 @@ block_acts block_acts_join(const block_acts *kept, const block_acts *work) {
         a.mean1 = work->mean1, a.rstd1 = work->rstd1, a.qkv = work->qkv, a.att = work->att, a.lse = work->lse;
         a.mid = work->mid, a.mean2 = work->mean2, a.rstd2 = work->rstd2;
     }
-    if (!a.ln1) a.ln1 = work->ln1, a.ln2 = work->ln2, a.pre = work->pre, a.act = work->act;
+    if (!there(a.pre)) a.ln1 = work->ln1, a.ln2 = work->ln2, a.pre = work->pre;
+    a.act = work->act;
     return a;
 }
 
@@ -144,29 +167,19 @@ typedef struct pass { /* one call's arguments */
     int64_t n;
 } pass;
 
-static int norm(const pass *s, const float *x, int w, int b, float *y, float *mean, float *rstd) {
+static param_form weight_of(const pass *s, int i) { return param_weight(s->p, i, s->c->type == T_BF16); }
+
+static int norm(const pass *s, const float *x, int w, int b, act_rows y, float *mean, float *rstd) {
     return s->o->layernorm(s->q, &(op_layernorm){.rows = s->n,
                                                  .d = s->c->dim,
                                                  .eps = s->c->eps,
                                                  .x = x,
                                                  .w = param_value(s->p, w),
                                                  .b = param_value(s->p, b),
-                                                 .y = y,
+                                                 .y = y.f,
+                                                 .y16 = y.h,
                                                  .mean = mean,
                                                  .rstd = rstd});
-}
-
-static int rotate(const pass *s, float *qkv, int transpose) { /* q and k lie side by side in a row: one call turns both */
-    if (!s->run->cs) return 0;
-    return s->o->rope(s->q, &(op_rope){.batch = s->run->batch,
-                                       .n = s->run->tokens,
-                                       .heads = 2 * (int64_t)s->c->num_heads,
-                                       .head_dim = s->c->dim / s->c->num_heads,
-                                       .x = qkv,
-                                       .ldx = 3 * (int64_t)s->c->dim,
-                                       .cs = s->run->cs,
-                                       .per_batch = s->run->cs_per_batch,
-                                       .transpose = transpose});
 }
 
 /* ln1, qkv, att, then mid = x + proj(att) */
@@ -175,39 +188,52 @@ static int forward_attention(const pass *s, const float *x, float *mid) {
     const block *b = s->b;
     const int64_t d = s->c->dim, hd = d / s->c->num_heads;
     const int packs = !a->x; /* packed weights may be older than p's: only where nothing is trained */
+    const act_rows k = from(a->qkv, d), v = from(a->qkv, 2 * d);
+    param_form w = weight_of(s, b->qkv_w);
     int rc = norm(s, x, b->norm1_w, b->norm1_b, a->ln1, a->mean1, a->rstd1);
     if (!rc)
         rc = s->o->linear(s->q, &(op_linear){.rows = s->n,
                                              .in = d,
                                              .out = 3 * d,
-                                             .x = a->ln1,
-                                             .w = param_value(s->p, b->qkv_w),
+                                             .x = a->ln1.f,
+                                             .x16 = a->ln1.h,
+                                             .w = w.w,
+                                             .w16 = w.w16,
                                              .pw = packs ? b->qkv_p : NULL,
                                              .b = param_value(s->p, b->qkv_b),
-                                             .y = a->qkv});
-    if (!rc) rc = rotate(s, a->qkv, 0);
+                                             .y = a->qkv.f,
+                                             .y16 = a->qkv.h});
     if (!rc)
         rc = s->o->attention(s->q, &(op_attention){.batch = s->run->batch,
                                                    .heads = s->c->num_heads,
                                                    .nq = s->run->tokens,
                                                    .nk = s->run->tokens,
                                                    .head_dim = hd,
-                                                   .q = a->qkv,
-                                                   .k = a->qkv + d,
-                                                   .v = a->qkv + 2 * d,
-                                                   .o = a->att,
+                                                   .q = a->qkv.f,
+                                                   .k = k.f,
+                                                   .v = v.f,
+                                                   .o = a->att.f,
+                                                   .q16 = a->qkv.h,
+                                                   .k16 = k.h,
+                                                   .v16 = v.h,
+                                                   .o16 = a->att.h,
                                                    .ldq = 3 * d,
                                                    .ldk = 3 * d,
                                                    .ldv = 3 * d,
                                                    .ldo = d,
+                                                   .cs = s->run->cs,
+                                                   .cs_per_batch = s->run->cs_per_batch,
                                                    .lse = a->lse,
                                                    .block = s->run->causal_block});
+    w = weight_of(s, b->proj_w);
     if (!rc)
         rc = s->o->linear(s->q, &(op_linear){.rows = s->n,
                                              .in = d,
                                              .out = d,
-                                             .x = a->att,
-                                             .w = param_value(s->p, b->proj_w),
+                                             .x = a->att.f,
+                                             .x16 = a->att.h,
+                                             .w = w.w,
+                                             .w16 = w.w16,
                                              .pw = packs ? b->proj_p : NULL,
                                              .b = param_value(s->p, b->proj_b),
                                              .r = x,
@@ -215,22 +241,28 @@ static int forward_attention(const pass *s, const float *x, float *mid) {
     return rc;
 }
 
-/* ln2, pre, act */
-static int forward_fc1(const pass *s, const float *mid) {
+/* ln2 and pre, and with `whole` act; backward needs no more than the two. */
+static int forward_fc1(const pass *s, const float *mid, int whole) {
     const block_acts *a = s->a;
     const block *b = s->b;
+    const act_rows y = whole ? a->act : a->pre, none = {NULL, NULL}, pre = whole ? a->pre : none;
+    const param_form w = weight_of(s, b->fc1_w);
     int rc = norm(s, mid, b->norm2_w, b->norm2_b, a->ln2, a->mean2, a->rstd2);
     if (!rc)
         rc = s->o->linear(s->q, &(op_linear){.rows = s->n,
                                              .in = s->c->dim,
                                              .out = s->c->hidden,
-                                             .x = a->ln2,
-                                             .w = param_value(s->p, b->fc1_w),
+                                             .x = a->ln2.f,
+                                             .x16 = a->ln2.h,
+                                             .w = w.w,
+                                             .w16 = w.w16,
                                              .pw = a->x ? NULL : b->fc1_p,
                                              .b = param_value(s->p, b->fc1_b),
-                                             .y = a->act,
-                                             .pre = a->pre,
-                                             .act = ACT_GELU});
+                                             .y = y.f,
+                                             .y16 = y.h,
+                                             .pre = pre.f,
+                                             .pre16 = pre.h,
+                                             .act = whole ? ACT_GELU : ACT_NONE});
     return rc;
 }
 
@@ -238,15 +270,18 @@ int block_forward(queue *q, const block_cfg *c, const block *b, const params *p,
                   float *y) {
     if (a->x && (a->x != x || y == x)) return JEPA_E_USE;
     const pass s = {q, dev_ops(queue_dev(q)), c, b, p, run, a, run->batch * run->tokens};
+    const param_form w = weight_of(&s, b->fc2_w);
     float *mid = a->x ? a->mid : y;
     int rc = forward_attention(&s, x, mid);
-    if (!rc) rc = forward_fc1(&s, mid);
+    if (!rc) rc = forward_fc1(&s, mid, 1);
     if (!rc)
         rc = s.o->linear(q, &(op_linear){.rows = s.n,
                                          .in = c->hidden,
                                          .out = c->dim,
-                                         .x = a->act,
-                                         .w = param_value(p, b->fc2_w),
+                                         .x = a->act.f,
+                                         .x16 = a->act.h,
+                                         .w = w.w,
+                                         .w16 = w.w16,
                                          .pw = a->x ? NULL : b->fc2_p,
                                          .b = param_value(p, b->fc2_b),
                                          .r = mid,
@@ -257,32 +292,46 @@ int block_forward(queue *q, const block_cfg *c, const block *b, const params *p,
 /* ---- backward: the halves in reverse ---- */
 
 /* In: dx = gradient of y. Out: dx = gradient of mid. */
-static int backward_mlp(const pass *s, params *p, float *dx, float *dln) {
+static int backward_mlp(const pass *s, params *p, float *dx, act_rows dln) {
     const block_acts *a = s->a;
     const block *b = s->b;
     const int64_t d = s->c->dim, h = s->c->hidden;
-    /* the weight first: its gradient needs act, whose memory then takes the gradient of act */
-    int rc = s->o->linear_bwd(
-        s->q, &(op_linear_bwd){
-                  .rows = s->n, .in = h, .out = d, .dy = dx, .x = a->act, .dw = param_grad(p, b->fc2_w), .db = param_grad(p, b->fc2_b)});
-    if (!rc)
-        rc = s->o->linear_bwd(s->q,
-                              &(op_linear_bwd){.rows = s->n, .in = h, .out = d, .dy = dx, .w = param_value(p, b->fc2_w), .dx = a->act});
-    if (!rc) rc = s->o->gelu_bwd(s->q, &(op_gelu_bwd){.n = s->n * h, .dy = a->act, .x = a->pre, .dx = a->act});
+    param_form w = weight_of(s, b->fc2_w);
+    int rc = s->o->linear_bwd(s->q, &(op_linear_bwd){.rows = s->n,
+                                                     .in = h,
+                                                     .out = d,
+                                                     .dy = dx,
+                                                     .x = a->pre.f,
+                                                     .x16 = a->pre.h,
+                                                     .x_act = ACT_GELU,
+                                                     .w = w.w,
+                                                     .w16 = w.w16,
+                                                     .dx = a->act.f,
+                                                     .dx16 = a->act.h,
+                                                     .pre = a->pre.f,
+                                                     .pre16 = a->pre.h,
+                                                     .dw = param_grad(p, b->fc2_w),
+                                                     .db = param_grad(p, b->fc2_b)});
+    w = weight_of(s, b->fc1_w);
     if (!rc)
         rc = s->o->linear_bwd(s->q, &(op_linear_bwd){.rows = s->n,
                                                      .in = d,
                                                      .out = h,
-                                                     .dy = a->act,
-                                                     .x = a->ln2,
-                                                     .w = param_value(p, b->fc1_w),
-                                                     .dx = dln,
+                                                     .dy = a->act.f,
+                                                     .dy16 = a->act.h,
+                                                     .x = a->ln2.f,
+                                                     .x16 = a->ln2.h,
+                                                     .w = w.w,
+                                                     .w16 = w.w16,
+                                                     .dx = dln.f,
+                                                     .dx16 = dln.h,
                                                      .dw = param_grad(p, b->fc1_w),
                                                      .db = param_grad(p, b->fc1_b)});
     if (!rc)
         rc = s->o->layernorm_bwd(s->q, &(op_layernorm_bwd){.rows = s->n,
                                                            .d = d,
-                                                           .dy = dln,
+                                                           .dy = dln.f,
+                                                           .dy16 = dln.h,
                                                            .x = a->mid,
                                                            .w = param_value(p, b->norm2_w),
                                                            .mean = a->mean2,
@@ -295,17 +344,22 @@ static int backward_mlp(const pass *s, params *p, float *dx, float *dln) {
 }
 
 /* In: dx = gradient of mid. Out: dx = gradient of x. */
-static int backward_attention(const pass *s, params *p, float *dx, float *dln, float *dqkv) {
+static int backward_attention(const pass *s, params *p, float *dx, act_rows dln, act_rows dqkv) {
     const block_acts *a = s->a;
     const block *b = s->b;
     const int64_t d = s->c->dim;
+    const act_rows k = from(a->qkv, d), v = from(a->qkv, 2 * d), dk = from(dqkv, d), dv = from(dqkv, 2 * d);
+    param_form w = weight_of(s, b->proj_w);
     int rc = s->o->linear_bwd(s->q, &(op_linear_bwd){.rows = s->n,
                                                      .in = d,
                                                      .out = d,
                                                      .dy = dx,
-                                                     .x = a->att,
-                                                     .w = param_value(p, b->proj_w),
-                                                     .dx = dln,
+                                                     .x = a->att.f,
+                                                     .x16 = a->att.h,
+                                                     .w = w.w,
+                                                     .w16 = w.w16,
+                                                     .dx = dln.f,
+                                                     .dx16 = dln.h,
                                                      .dw = param_grad(p, b->proj_w),
                                                      .db = param_grad(p, b->proj_b)});
     if (!rc)
@@ -314,39 +368,54 @@ static int backward_attention(const pass *s, params *p, float *dx, float *dln, f
                                                            .nq = s->run->tokens,
                                                            .nk = s->run->tokens,
                                                            .head_dim = d / s->c->num_heads,
-                                                           .q = a->qkv,
-                                                           .k = a->qkv + d,
-                                                           .v = a->qkv + 2 * d,
-                                                           .o = a->att,
-                                                           .dout = dln,
+                                                           .q = a->qkv.f,
+                                                           .k = k.f,
+                                                           .v = v.f,
+                                                           .o = a->att.f,
+                                                           .dout = dln.f,
+                                                           .q16 = a->qkv.h,
+                                                           .k16 = k.h,
+                                                           .v16 = v.h,
+                                                           .o16 = a->att.h,
+                                                           .dout16 = dln.h,
                                                            .lse = a->lse,
                                                            .ldq = 3 * d,
                                                            .ldk = 3 * d,
                                                            .ldv = 3 * d,
                                                            .ldo = d,
                                                            .lddo = d,
-                                                           .dq = dqkv,
-                                                           .dk = dqkv + d,
-                                                           .dv = dqkv + 2 * d,
+                                                           .dq = dqkv.f,
+                                                           .dk = dk.f,
+                                                           .dv = dv.f,
+                                                           .dq16 = dqkv.h,
+                                                           .dk16 = dk.h,
+                                                           .dv16 = dv.h,
                                                            .lddq = 3 * d,
                                                            .lddk = 3 * d,
                                                            .lddv = 3 * d,
+                                                           .cs = s->run->cs,
+                                                           .cs_per_batch = s->run->cs_per_batch,
                                                            .block = s->run->causal_block});
-    if (!rc) rc = rotate(s, dqkv, 1);
+    w = weight_of(s, b->qkv_w);
     if (!rc)
         rc = s->o->linear_bwd(s->q, &(op_linear_bwd){.rows = s->n,
                                                      .in = d,
                                                      .out = 3 * d,
-                                                     .dy = dqkv,
-                                                     .x = a->ln1,
-                                                     .w = param_value(p, b->qkv_w),
-                                                     .dx = dln,
+                                                     .dy = dqkv.f,
+                                                     .dy16 = dqkv.h,
+                                                     .x = a->ln1.f,
+                                                     .x16 = a->ln1.h,
+                                                     .w = w.w,
+                                                     .w16 = w.w16,
+                                                     .dx = dln.f,
+                                                     .dx16 = dln.h,
                                                      .dw = param_grad(p, b->qkv_w),
                                                      .db = param_grad(p, b->qkv_b)});
     if (!rc)
         rc = s->o->layernorm_bwd(s->q, &(op_layernorm_bwd){.rows = s->n,
                                                            .d = d,
-                                                           .dy = dln,
+                                                           .dy = dln.f,
+                                                           .dy16 = dln.h,
                                                            .x = a->x,
                                                            .w = param_value(p, b->norm1_w),
                                                            .mean = a->mean1,
@@ -360,12 +429,15 @@ static int backward_attention(const pass *s, params *p, float *dx, float *dln, f
 
 int block_backward(queue *q, const block_cfg *c, const block *b, params *p, const block_run *run, const block_acts *a, float *dx,
                    float *scratch) {
-    if (!a->x || !a->mid || !a->pre) return JEPA_E_USE;
+    if (!a->x || !a->mid || !there(a->pre) || !there(a->act)) return JEPA_E_USE;
     const pass s = {q, dev_ops(queue_dev(q)), c, b, p, run, a, run->batch * run->tokens};
-    float *dln = scratch, *dqkv = scratch + s.n * c->dim;
+    const int half = c->type == T_BF16; /* the scratch has room for floats in both cases */
+    float *wide = scratch + s.n * c->dim;
+    const act_rows dln = {half ? NULL : scratch, half ? (uint16_t *)scratch : NULL},
+                   dqkv = {half ? NULL : wide, half ? (uint16_t *)wide : NULL};
     int rc = 0;
     if (a->level == RECOMPUTE_BLOCK) rc = forward_attention(&s, a->x, a->mid);
-    if (!rc && a->level != RECOMPUTE_NONE) rc = forward_fc1(&s, a->mid);
+    if (!rc && a->level != RECOMPUTE_NONE) rc = forward_fc1(&s, a->mid, 0);
     if (!rc) rc = backward_mlp(&s, p, dx, dln);
     if (!rc && a->level != RECOMPUTE_NONE) rc = norm(&s, a->x, b->norm1_w, b->norm1_b, a->ln1, NULL, NULL); /* ln2 stood there */
     if (!rc) rc = backward_attention(&s, p, dx, dln, dqkv);

@@ -7,22 +7,33 @@
 #define JEPA_BLOCK_H
 #include "compute/ops.h"
 
-typedef struct block_cfg { int dim, num_heads, hidden; double eps; } block_cfg; /* hidden = floor(dim·mlp_ratio) */
+typedef struct block_cfg {
+    int dim, num_heads, hidden; /* hidden = floor(dim·mlp_ratio) */
+    double eps;
+    dtype type;                 /* T_BF16: weights of products, and what lies between the norms and the stream, in bf16; else float32. The stream,
+                                 * norms and biases, statistics and weight gradients are float32 in both. */
+} block_cfg;
 
 typedef struct block { /* indices into the params list */
     int norm1_w, norm1_b, qkv_w, qkv_b, proj_w, proj_b, norm2_w, norm2_b, fc1_w, fc1_b, fc2_w, fc2_b;
     packed *qkv_p, *proj_p, *fc1_p, *fc2_p; /* packed weights for inference, or NULL */
 } block;
 
-/* What backward needs of one block, and what it may compute again instead. */
-typedef enum { RECOMPUTE_NONE, RECOMPUTE_MLP /* norm and gelu outputs, fc1 */, RECOMPUTE_BLOCK /* all but the block's input */ } recompute;
+/* What backward needs of one block, and what it may compute again instead (the output of GELU it always does, from pre). */
+typedef enum { RECOMPUTE_NONE, RECOMPUTE_MLP /* norm outputs, fc1 */, RECOMPUTE_BLOCK /* all but the block's input */ } recompute;
+
+typedef struct act_rows { float *f; uint16_t *h; } act_rows; /* rows in float32 or in bf16: one of the two, as block_cfg.type says; or neither */
+act_rows act_rows_get(arena *mem, dtype type, int64_t rows, int64_t width); /* a size that does not fit marks the arena as overflown */
 
 /* [n] rows of all batch items, n = batch·tokens. Three sets exist, and a run takes one or two of them:
  * kept (one a block; NULL where backward computes again), work (one for all blocks: what kept lacks) and the smallest set of inference. */
 typedef struct block_acts {
     float *x;                            /* [n,D] the residual stream as it enters; NULL: nothing is kept */
-    float *ln1, *mean1, *rstd1, *qkv /* [n,3D], q and k rotated */, *att, *lse;
-    float *mid, *ln2, *mean2, *rstd2, *pre, *act; /* mid: [n,D] the stream between the halves; pre, act [n,hidden] */
+    act_rows ln1, qkv /* [n,3D], not rotated */, att;
+    float *mean1, *rstd1, *lse;
+    float *mid;                          /* [n,D] the stream between the halves */
+    act_rows ln2, pre, act;              /* pre, act [n,hidden]; act serves one block after the other */
+    float *mean2, *rstd2;
     recompute level;
 } block_acts;
 

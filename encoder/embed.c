@@ -172,7 +172,8 @@ int enc_embed(const enc *e, queue *q, const enc_in *in, enc_acts *a, int64_t n, 
                                        .std = in->std ? in->std : std,
                                        .keep = in->keep,
                                        .n_keep = in->keep ? n : 0,
-                                       .y = a->patches,
+                                       .y = a->patches.f,
+                                       .y16 = a->patches.h,
                                        .frames_first = in->frames_first});
     if (rc < 0) return enc_failed(err, rc, q, "cutting tubelets");
     if (c->modality_embedding) { /* added to every token: one bias for both */
@@ -181,11 +182,14 @@ int enc_embed(const enc *e, queue *q, const enc_in *in, enc_acts *a, int64_t n, 
         if (rc < 0) return enc_failed(err, rc, q, "adding the modality vector");
         bias = a->bias;
     }
+    const param_form w = param_weight(e->p, a->image ? e->image_w : e->patch_w, e->bc.type == T_BF16);
     rc = o->linear(q, &(op_linear){.rows = in->batch * n,
                                    .in = enc_row_width(c, a->image),
                                    .out = c->embed_dim,
-                                   .x = a->patches,
-                                   .w = param_value(e->p, a->image ? e->image_w : e->patch_w),
+                                   .x = a->patches.f,
+                                   .x16 = a->patches.h,
+                                   .w = w.w,
+                                   .w16 = w.w16,
                                    .pw = a->s.keep  ? NULL
                                          : a->image ? e->image_p
                                                     : e->patch_p,
@@ -205,7 +209,8 @@ int enc_embed_backward(const enc *e, queue *q, enc_acts *a, const float *dx, jep
                                                .in = enc_row_width(c, a->image),
                                                .out = c->embed_dim,
                                                .dy = dx,
-                                               .x = a->patches,
+                                               .x = a->patches.f,
+                                               .x16 = a->patches.h,
                                                .dw = param_grad(e->p, a->image ? e->image_w : e->patch_w),
                                                .db = c->modality_embedding ? a->bias : db});
     if (!rc && c->modality_embedding) { /* bias and modality vector get the same; the vector not in use gets nothing */

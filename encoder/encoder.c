@@ -18,6 +18,8 @@ static int add(enc *e, jepa_err *err, const char *prefix, const char *name, int 
     return 0;
 }
 
+static void p_product(enc *e, int i) { e->p->item[i].flags |= PARAM_PRODUCT; }
+
 /* Patch embeddings and what is added to them. */
 static int add_embedding(enc *e, const char *prefix, jepa_err *err) {
     const enc_cfg *c = &e->c;
@@ -25,8 +27,10 @@ static int add_embedding(enc *e, const char *prefix, jepa_err *err) {
     const int64_t d = c->embed_dim, p = c->patch_size, flat = c->tubelet_size == 1, one[] = {1, 1, d};
     const int64_t cube[] = {d, c->in_chans, c->tubelet_size, p, p}, plane[] = {d, c->in_chans, p, p}, image[] = {d, c->in_chans, 1, p, p};
     int rc = add(e, err, prefix, "patch_embed.proj.weight", flat ? 4 : 5, flat ? plane : cube, &e->patch_w);
+    if (!rc) p_product(e, e->patch_w);
     if (!rc) rc = add(e, err, prefix, "patch_embed.proj.bias", 1, &d, &e->patch_b);
     if (!rc && c->image_patch_embed) rc = add(e, err, prefix, "patch_embed_img.proj.weight", 5, image, &e->image_w);
+    if (!rc && c->image_patch_embed) p_product(e, e->image_w);
     if (!rc && c->image_patch_embed) rc = add(e, err, prefix, "patch_embed_img.proj.bias", 1, &d, &e->image_b);
     if (!rc && c->modality_embedding) rc = add(e, err, prefix, "img_mod_embed", 3, one, &e->image_mod);
     if (!rc && c->modality_embedding) rc = add(e, err, prefix, "video_mod_embed", 3, one, &e->video_mod);
@@ -48,7 +52,7 @@ int enc_open(enc **out, const enc_cfg *c, params *p, const char *prefix, jepa_er
         goto fail;
     }
     e->c = *c;
-    e->bc = (block_cfg){c->embed_dim, c->num_heads, (int)floor(c->embed_dim * c->mlp_ratio), c->layer_norm_eps};
+    e->bc = (block_cfg){c->embed_dim, c->num_heads, (int)floor(c->embed_dim * c->mlp_ratio), c->layer_norm_eps, T_F32};
     e->p = p;
     const int64_t d = c->embed_dim;
     if ((rc = add_embedding(e, prefix, err)) < 0) goto fail;
@@ -95,12 +99,21 @@ void enc_close(enc **e) {
 
 const enc_cfg *enc_config(const enc *e) { return &e->c; }
 
+int enc_set_type(enc *e, dtype type, jepa_err *err) {
+    if (type != T_F32 && type != T_BF16)
+        return err_set(err, JEPA_E_UNSUPPORTED, "encoder: it computes in f32 and bf16, not in %s", dtype_name(type));
+    e->bc.type = type;
+    return 0;
+}
+dtype enc_type(const enc *e) { return e->bc.type; }
+
 int enc_pack(enc *e, queue *q, jepa_err *err) {
     if (!e->p->value.p) return err_set(err, JEPA_E_USE, "encoder: the parameters are not allocated yet (params_alloc)");
     unpack(e, q);
     e->packs = dev_ops(queue_dev(q));
-    int rc = e->packs->linear_pack(q, &e->patch_p, param_value(e->p, e->patch_w), e->c.embed_dim, enc_row_width(&e->c, 0));
-    if (!rc && e->c.image_patch_embed)
+    const int plain = e->bc.type == T_BF16 || !param_value(e->p, e->patch_w); /* products widen these as they go */
+    int rc = plain ? 0 : e->packs->linear_pack(q, &e->patch_p, param_value(e->p, e->patch_w), e->c.embed_dim, enc_row_width(&e->c, 0));
+    if (!rc && !plain && e->c.image_patch_embed)
         rc = e->packs->linear_pack(q, &e->image_p, param_value(e->p, e->image_w), e->c.embed_dim, enc_row_width(&e->c, 1));
     for (int i = 0; i < e->c.depth && !rc; i++) rc = block_pack(&e->b[i], &e->bc, q, e->p);
     if (rc < 0) {
@@ -137,6 +150,7 @@ static int check_input(const enc *e, queue *q, const enc_in *in, const enc_acts 
     if (!e->p->value.p) return err_set(err, JEPA_E_USE, "encoder: the parameters are not allocated yet (params_alloc)");
     if (a->mem.d != queue_dev(q) || e->p->value.d != queue_dev(q))
         return err_set(err, JEPA_E_USE, "encoder: queue, parameters and working memory belong to different devices");
+    if (a->type != e->bc.type) return err_set(err, JEPA_E_USE, "encoder: the working memory was made for another precision");
     if (a->c.embed_dim != c->embed_dim || a->c.depth != c->depth || a->c.num_heads != c->num_heads || a->c.mlp_ratio != c->mlp_ratio ||
         enc_row_width(&a->c, 0) != enc_row_width(c, 0) || enc_levels(&a->c) != enc_levels(c) || a->c.positions != c->positions ||
         !a->c.modality_embedding != !c->modality_embedding)

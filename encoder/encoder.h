@@ -37,6 +37,10 @@ typedef struct enc enc;
 int enc_open(enc **out, const enc_cfg *c, params *p, const char *prefix, jepa_err *err); /* p outlives the encoder */
 void enc_close(enc **e);
 const enc_cfg *enc_config(const enc *e);
+/* T_F32 (as opened) or T_BF16 (block_cfg.type); before working memory is opened. T_BF16 reads weights through param_value16 where the list
+ * has them (PARAMS_HALF, PARAMS_HALF_ONLY); tokens come out in float32 either way. */
+int enc_set_type(enc *e, dtype type, jepa_err *err);
+dtype enc_type(const enc *e);
 /* Packs weights for inference; call again after they change. Passes that keep activations for backward do not use the packed form. */
 int enc_pack(enc *e, queue *q, jepa_err *err);
 

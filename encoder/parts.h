@@ -22,9 +22,10 @@ struct enc {
 struct enc_acts {
     buf mem;
     enc_cfg c;    /* of the encoder it was made for */
+    dtype type;
     int64_t rows; /* batch·tokens it has room for */
     stack_acts s;
-    float *patches;     /* [n, C·t·p·p] tubelet rows; without keep it shares memory with one block */
+    act_rows patches;   /* [n, C·t·p·p] tubelet rows; without keep they share memory with one block */
     float *pos, *cs;    /* rotary: [n,3], [n,2,head_dim] */
     float *bias;        /* [D] of the patch embedding and the modality together; in backward its gradient */
     float *mean, *rstd; /* [levels,rows] of the norms on the output */

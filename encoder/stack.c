@@ -54,7 +54,7 @@ void stack_acts_get(stack_acts *s, const block_cfg *c, int depth, int64_t rows, 
     mark = plan_part(plan, "token stream", mem, mark);
     if (keep) {
         block_work_get(&s->work, c, rows, 1, level, mem);
-        mark = plan_part(plan, "one block computed again", mem, mark);
+        mark = plan_part(plan, "one block's own", mem, mark);
         s->scratch = s->tmp = arena_get(mem, block_scratch(c, rows, 1), sizeof(float));
         plan_part(plan, "gradients of one block", mem, mark);
     } else {
@@ -63,7 +63,7 @@ void stack_acts_get(stack_acts *s, const block_cfg *c, int depth, int64_t rows, 
         arena_reset(mem, mark);
         block_acts_get(&s->work, c, rows, 1, 0, level, mem);
         if (end > arena_mark(mem)) arena_get(mem, end - arena_mark(mem), 1);
-        s->tmp = s->work.ln1; /* the first piece of work: the same address */
+        s->tmp = s->work.ln1.h ? (float *)s->work.ln1.h : s->work.ln1.f; /* the first piece of work: the same address */
         plan_part(plan, "one block", mem, mark);
     }
 }

@@ -20,6 +20,7 @@ struct jepa {
     pthread_mutex_t lock;      /* packing happens once, in the first session */
     int packed, lock_ready;
     jepa_options o;
+    dtype type;                /* T_F32 or T_BF16: what it computes in */
     clip_cfg clip;             /* the model's own transform */
     double fps; int stride;    /* the model's own sampling */
     int which_target;          /* 1: weights are the target encoder's */

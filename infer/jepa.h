@@ -73,6 +73,7 @@ typedef struct jepa_options {
     const char *family;         /* "ijepa", "vjepa1", "vjepa2", "vjepa21" */
     const char *config;         /* a published training YAML, or a Hugging Face config.json */
     int heads, predictor_heads; /* attention heads */
+    const char *precision;      /* "f32", or "bf16": weights and most activations in bf16 (half the memory), sums and statistics in float32; NULL: f32 */
 } jepa_options;
 JEPA_API void jepa_options_defaults(jepa_options *o);
 

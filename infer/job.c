@@ -128,7 +128,7 @@ static char *settings_text(const embed_job *j, const char *sha, uint64_t inputs)
     json_writer w = {0};
     jw_open(&w, NULL, '{');
     jw_string(&w, "model_sha256", sha);
-    jw_string(&w, "precision", "f32");
+    jw_string(&w, "precision", dtype_name(j->m->type));
     jw_string(&w, "encoder", j->m->which_target ? "target" : "context");
     jw_int(&w, "frames", p->frames);
     jw_double(&w, "fps", p->fps);
@@ -202,7 +202,7 @@ int embed_run(embed_job *j, jepa_err *err) {
     static const char *const pools[] = {"mean", "none", "time", "space"};
     const emb_meta m = {.model = ck_path(j->m->c),
                         .sha256 = sha,
-                        .precision = "f32",
+                        .precision = dtype_name(j->m->type),
                         .pool = pools[p->pool],
                         .version = JEPA_VERSION,
                         .settings = settings,

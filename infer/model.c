@@ -120,6 +120,8 @@ static int fill(jepa *m, params *p, const char *prefix, ck_module from, jepa_err
     return rc;
 }
 
+static int stored_as(const jepa *m) { return m->type == T_BF16 && !m->o.untrained ? PARAMS_HALF_ONLY : 0; }
+
 /* Predictor and, where the file holds two encoders, the one of the context. */
 static int open_predictor(jepa *m, const char *path, jepa_err *err) {
     int rc;
@@ -127,10 +129,11 @@ static int open_predictor(jepa *m, const char *path, jepa_err *err) {
         return err_set(err, JEPA_E_MODEL, "%s: there is no predictor in it (a training checkpoint or a Hugging Face VJEPA2Model folder has one)", path);
     predictor_cfg(&m->mc, &m->ec, &m->pc);
     if ((rc = pred_cfg_check(&m->pc, err)) < 0 || (rc = pred_open(&m->pr, &m->pc, &m->pp, "predictor.", err)) < 0 ||
-        (rc = params_alloc(&m->pp, m->d, 0, err)) < 0)
+        (rc = pred_set_type(m->pr, m->type, err)) < 0 || (rc = params_alloc(&m->pp, m->d, stored_as(m), err)) < 0)
         return rc;
     if (m->which_target && ck_has(m->c, CK_ENCODER) &&
-        ((rc = enc_open(&m->ctx, &m->ec, &m->cp, "encoder.", err)) < 0 || (rc = params_alloc(&m->cp, m->d, 0, err)) < 0))
+        ((rc = enc_open(&m->ctx, &m->ec, &m->cp, "encoder.", err)) < 0 || (rc = enc_set_type(m->ctx, m->type, err)) < 0 ||
+         (rc = params_alloc(&m->cp, m->d, stored_as(m), err)) < 0))
         return rc;
     queue *q = NULL;
     if ((rc = queue_open(&q, m->d, err)) == 0 && m->ec.positions == POS_SINCOS) {
@@ -172,6 +175,12 @@ int jepa_open(jepa **out, const char *path, const jepa_options *o, jepa_err *err
         goto fail;
     }
     m->lock_ready = 1;
+    const char *precision = m->o.precision ? m->o.precision : "f32";
+    if (strcmp(precision, "f32") && strcmp(precision, "bf16")) {
+        rc = err_set(err, JEPA_E_USE, "precision %s: f32 or bf16", precision);
+        goto fail;
+    }
+    m->type = !strcmp(precision, "bf16") ? T_BF16 : T_F32;
     const ck_hints hints = {.arch = m->o.arch, .family = m->o.family, .config = m->o.config, .heads = m->o.heads, .pred_heads = m->o.predictor_heads};
     const char *device = m->o.device && strcmp(m->o.device, "auto") ? m->o.device : "cpu";
     if ((rc = dev_open(&m->d, device, m->o.threads, err)) < 0 || (rc = ck_open_as(&m->c, path, &hints, err)) < 0 || (rc = ck_config(m->c, &m->mc, err)) < 0) goto fail;
@@ -185,7 +194,7 @@ int jepa_open(jepa **out, const char *path, const jepa_options *o, jepa_err *err
     snprintf(m->kind, sizeof m->kind, "%s", ck_kind(m->c));
     encoder_cfg(&m->mc, &m->ec);
     if ((rc = enc_cfg_check(&m->ec, err)) < 0 || (rc = enc_open(&m->e, &m->ec, &m->p, "encoder.", err)) < 0 ||
-        (rc = params_alloc(&m->p, m->d, 0, err)) < 0 || (rc = load_weights(m, path, err)) < 0 || (rc = find_transform(m, err)) < 0)
+        (rc = enc_set_type(m->e, m->type, err)) < 0 || (rc = params_alloc(&m->p, m->d, stored_as(m), err)) < 0 || (rc = load_weights(m, path, err)) < 0 || (rc = find_transform(m, err)) < 0)
         goto fail;
     *out = m;
     return 0;

@@ -44,7 +44,7 @@ static int open_h5(const predict_job *j, sink *s, int64_t dim, int has_target, j
         (rc = s->end = h5_sets_new(s->h5, "end_seconds", T_F64, 0, NULL, err)) < 0)
         return rc;
     if ((rc = ck_sha256(j->m->c, sha, err)) < 0 || (rc = h5_sets_text(s->h5, "model", ck_path(j->m->c), err)) < 0 ||
-        (rc = h5_sets_text(s->h5, "model_sha256", sha, err)) < 0 || (rc = h5_sets_text(s->h5, "precision", "f32", err)) < 0 ||
+        (rc = h5_sets_text(s->h5, "model_sha256", sha, err)) < 0 || (rc = h5_sets_text(s->h5, "precision", dtype_name(j->m->type), err)) < 0 ||
         (rc = h5_sets_text(s->h5, "mask", j->mask_text, err)) < 0 || (rc = h5_sets_text(s->h5, "transform", j->m->transform, err)) < 0 ||
         (rc = h5_sets_text(s->h5, "context_encoding", j->plan->encode_all ? "all tokens, then the context's picked" : "the context's tokens alone", err)) < 0 ||
         (rc = h5_sets_text(s->h5, "command", j->command, err)) < 0 || (rc = h5_sets_text(s->h5, "version", JEPA_VERSION, err)) < 0 ||

@@ -1,7 +1,6 @@
 /* acts.c: the predictor's working memory: what it is made of, planning, opening. */
 #include "predictor/parts.h"
 
-#include <math.h>
 #include <stdio.h>
 
 typedef struct room { /* what working memory is measured by */
@@ -11,8 +10,9 @@ typedef struct room { /* what working memory is measured by */
 } room;
 
 /* The one list: measures, plans or cuts up, whatever mem and plan are. */
-static void layout(const pred_cfg *c, const room *r, pred_acts *a, arena *mem, mem_plan *plan) {
-    const block_cfg bc = {c->predictor_embed_dim, c->num_heads, (int)floor(c->predictor_embed_dim * c->mlp_ratio), c->layer_norm_eps};
+static void layout(const pred *e, const room *r, pred_acts *a, arena *mem, mem_plan *plan) {
+    const pred_cfg *c = &e->c;
+    const block_cfg bc = e->bc;
     const size_t n = (size_t)r->rows, k = (size_t)r->context_rows, w = (size_t)bc.dim, d = (size_t)c->embed_dim;
     const size_t hd = (size_t)(bc.dim / bc.num_heads);
     const int deep = pred_levels(c) > 1;
@@ -52,11 +52,11 @@ static void layout(const pred_cfg *c, const room *r, pred_acts *a, arena *mem, m
     }
 }
 
-static int measure(const pred_cfg *c, const room *r, size_t *bytes, mem_plan *plan) {
+static int measure(const pred *e, const room *r, size_t *bytes, mem_plan *plan) {
     pred_acts a = {.rows = r->rows};
     arena mem;
     arena_open(&mem, 0, NULL);
-    layout(c, r, &a, &mem, plan);
+    layout(e, r, &a, &mem, plan);
     *bytes = mem.used;
     return mem.overflow ? JEPA_E_MEMORY : 0;
 }
@@ -77,7 +77,7 @@ static int room_of(const pred_shape *s, room *r, jepa_err *err) {
 size_t pred_acts_bytes(const pred *e, const pred_shape *s) {
     room r;
     size_t bytes;
-    return room_of(s, &r, NULL) < 0 || measure(&e->c, &r, &bytes, NULL) < 0 ? 0 : bytes;
+    return room_of(s, &r, NULL) < 0 || measure(e, &r, &bytes, NULL) < 0 ? 0 : bytes;
 }
 
 void pred_acts_plan(const pred *e, const pred_shape *s, char *text, size_t size) {
@@ -86,7 +86,7 @@ void pred_acts_plan(const pred *e, const pred_shape *s, char *text, size_t size)
     room r;
     size_t bytes;
     int rc = room_of(s, &r, &err);
-    if (!rc) rc = measure(&e->c, &r, &bytes, &plan);
+    if (!rc) rc = measure(e, &r, &bytes, &plan);
     if (rc < 0)
         snprintf(text, size, "%s\n", err.code ? err.text : "does not fit in any memory");
     else
@@ -97,13 +97,13 @@ static int no_memory(const pred *e, const room *r, jepa_err *err) {
     mem_plan plan = {.n = 0};
     char parts[256], sum[32], less[96] = "";
     size_t bytes, other;
-    if (measure(&e->c, r, &bytes, &plan) < 0)
+    if (measure(e, r, &bytes, &plan) < 0)
         return err_set(err, JEPA_E_MEMORY, "predictor working memory for %lld tokens does not fit in any memory", (long long)r->rows);
     plan_text(&plan, ", ", parts, sizeof parts);
     plan_size(sum, bytes);
     room again = *r;
     again.level = RECOMPUTE_BLOCK;
-    if (r->keep && r->level != RECOMPUTE_BLOCK && !measure(&e->c, &again, &other, NULL)) {
+    if (r->keep && r->level != RECOMPUTE_BLOCK && !measure(e, &again, &other, NULL)) {
         char amount[32];
         plan_size(amount, other);
         snprintf(less, sizeof less, "recompute 2 (whole blocks) needs %s; ", amount);
@@ -120,10 +120,11 @@ int pred_acts_open(pred_acts **out, const pred *e, dev *d, const pred_shape *s, 
     *out = NULL;
     int rc = room_of(s, &r, err);
     if (rc < 0) return rc;
-    if (measure(&e->c, &r, &bytes, NULL) < 0) return no_memory(e, &r, err);
+    if (measure(e, &r, &bytes, NULL) < 0) return no_memory(e, &r, err);
     pred_acts *a = mem_alloc(1, sizeof *a);
     if (!a) return no_memory(e, &r, err);
     a->c = e->c;
+    a->type = e->bc.type;
     a->rows = r.rows;
     a->context_rows = r.context_rows;
     if (s->keep_for_backward) a->s.kept = mem_alloc((size_t)e->c.depth, sizeof *a->s.kept);
@@ -135,7 +136,7 @@ int pred_acts_open(pred_acts **out, const pred *e, dev *d, const pred_shape *s, 
         return no_memory(e, &r, err);
     }
     arena mem = {.base = a->mem.p, .size = bytes};
-    layout(&e->c, &r, a, &mem, NULL);
+    layout(e, &r, a, &mem, NULL);
     *out = a;
     return 0;
 }

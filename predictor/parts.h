@@ -22,6 +22,7 @@ struct pred {
 struct pred_acts {
     buf mem;
     pred_cfg c;                  /* of the predictor it was made for */
+    dtype type;
     int64_t rows, context_rows;  /* sequence rows of all items it has room for; context rows among them (levels) */
     stack_acts s;
     float *pos, *cs;             /* rotary: [n,3], [n,2,head_dim] */
@@ -47,6 +48,8 @@ struct pred_acts {
 };
 
 static inline int pred_levels(const pred_cfg *c) { return c->levels > 1 ? c->levels : 1; }
+
+static inline param_form pred_weight(const pred *e, int i) { return param_weight(e->p, i, e->bc.type == T_BF16); }
 
 /* JEPA_E_* with the operation and the device in words. */
 int pred_failed(jepa_err *err, int rc, queue *q, const char *what);

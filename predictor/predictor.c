@@ -23,6 +23,7 @@ static int add_linear(pred *e, jepa_err *err, const char *prefix, const char *na
     char full[128];
     snprintf(full, sizeof full, "%s.weight", name);
     int rc = add(e, err, prefix, full, 2, out, in, 0, w);
+    if (!rc) e->p->item[*w].flags |= PARAM_PRODUCT;
     snprintf(full, sizeof full, "%s.bias", name);
     return rc ? rc : add(e, err, prefix, full, 1, out, 0, 0, b);
 }
@@ -76,7 +77,7 @@ int pred_open(pred **out, const pred_cfg *c, params *p, const char *prefix, jepa
         goto fail;
     }
     e->c = *c;
-    e->bc = (block_cfg){c->predictor_embed_dim, c->num_heads, (int)floor(c->predictor_embed_dim * c->mlp_ratio), c->layer_norm_eps};
+    e->bc = (block_cfg){c->predictor_embed_dim, c->num_heads, (int)floor(c->predictor_embed_dim * c->mlp_ratio), c->layer_norm_eps, T_F32};
     e->p = p;
     if ((rc = add_all(e, prefix, err)) < 0) goto fail;
     *out = e;
@@ -108,10 +109,18 @@ void pred_close(pred **e) {
 
 const pred_cfg *pred_config(const pred *e) { return &e->c; }
 
+int pred_set_type(pred *e, dtype type, jepa_err *err) {
+    if (type != T_F32 && type != T_BF16)
+        return err_set(err, JEPA_E_UNSUPPORTED, "predictor: it computes in f32 and bf16, not in %s", dtype_name(type));
+    e->bc.type = type;
+    return 0;
+}
+
 int pred_pack(pred *e, queue *q, jepa_err *err) {
     const pred_cfg *c = &e->c;
     if (!e->p->value.p) return err_set(err, JEPA_E_USE, "predictor: the parameters are not allocated yet (params_alloc)");
     unpack(e, q);
+    if (e->bc.type == T_BF16 || !param_value(e->p, e->embed_w)) return 0; /* products widen these as they go */
     const ops *o = e->packs = dev_ops(queue_dev(q));
     const int64_t d = c->embed_dim, w = c->predictor_embed_dim;
     int rc = 0;
@@ -180,6 +189,7 @@ static int check_input(const pred *e, queue *q, const pred_in *in, const pred_ac
     if (!e->p->value.p) return err_set(err, JEPA_E_USE, "predictor: the parameters are not allocated yet (params_alloc)");
     if (a->mem.d != queue_dev(q) || e->p->value.d != queue_dev(q))
         return err_set(err, JEPA_E_USE, "predictor: queue, parameters and working memory belong to different devices");
+    if (a->type != e->bc.type) return err_set(err, JEPA_E_USE, "predictor: the working memory was made for another precision");
     if (m->predictor_embed_dim != c->predictor_embed_dim || m->depth != c->depth || m->num_heads != c->num_heads ||
         m->mlp_ratio != c->mlp_ratio || pred_levels(m) != pred_levels(c) || (pred_levels(c) > 1 && m->embed_dim != c->embed_dim) ||
         m->positions != c->positions || !m->modality_embedding != !c->modality_embedding)

@@ -49,7 +49,8 @@ int pred_project(const pred *e, queue *q, pred_acts *a, float *out, jepa_err *er
                                            .in = w,
                                            .out = d,
                                            .x = a->normed + row * w,
-                                           .w = param_value(e->p, p[k].w),
+                                           .w = pred_weight(e, p[k].w).w,
+                                           .w16 = pred_weight(e, p[k].w).w16,
                                            .pw = a->s.keep ? NULL : p[k].pw,
                                            .b = param_value(e->p, p[k].b),
                                            .y = out + row * d});
@@ -73,7 +74,8 @@ int pred_project_backward(const pred *e, queue *q, pred_acts *a, const float *do
                                                    .out = d,
                                                    .dy = dout + row * d,
                                                    .x = a->normed + row * w,
-                                                   .w = param_value(e->p, p[k].w),
+                                                   .w = pred_weight(e, p[k].w).w,
+                                                   .w16 = pred_weight(e, p[k].w).w16,
                                                    .dx = dx + row * w,
                                                    .dw = param_grad(e->p, p[k].w),
                                                    .db = param_grad(e->p, p[k].b)});

@@ -128,7 +128,8 @@ static int embed(const pred *e, queue *q, const pred_in *in, pred_acts *a, const
                                        .in = levels * d,
                                        .out = d,
                                        .x = in->z,
-                                       .w = param_value(e->p, e->first_w),
+                                       .w = pred_weight(e, e->first_w).w,
+                                       .w16 = pred_weight(e, e->first_w).w16,
                                        .pw = a->s.keep ? NULL : e->first_p,
                                        .b = param_value(e->p, e->first_b),
                                        .y = a->act,
@@ -139,7 +140,8 @@ static int embed(const pred *e, queue *q, const pred_in *in, pred_acts *a, const
                                        .in = d,
                                        .out = e->bc.dim,
                                        .x = levels > 1 ? a->act : in->z,
-                                       .w = param_value(e->p, e->embed_w),
+                                       .w = pred_weight(e, e->embed_w).w,
+                                       .w16 = pred_weight(e, e->embed_w).w16,
                                        .pw = a->s.keep ? NULL : e->embed_p,
                                        .b = bias,
                                        .y = a->s.tmp});
@@ -197,7 +199,13 @@ static int embed_backward(const pred *e, queue *q, pred_acts *a, int64_t rows, c
         q, &(op_linear_bwd){
                .rows = rows, .in = d, .out = w, .dy = dx, .x = x, .dw = param_grad(e->p, e->embed_w), .db = param_grad(e->p, e->embed_b)});
     if (!rc && to)
-        rc = o->linear_bwd(q, &(op_linear_bwd){.rows = rows, .in = d, .out = w, .dy = dx, .w = param_value(e->p, e->embed_w), .dx = to});
+        rc = o->linear_bwd(q, &(op_linear_bwd){.rows = rows,
+                                               .in = d,
+                                               .out = w,
+                                               .dy = dx,
+                                               .w = pred_weight(e, e->embed_w).w,
+                                               .w16 = pred_weight(e, e->embed_w).w16,
+                                               .dx = to});
     if (levels > 1) {
         if (!rc) rc = o->gelu_bwd(q, &(op_gelu_bwd){.n = rows * d, .dy = to, .x = a->pre, .dx = to});
         if (!rc)
@@ -209,8 +217,13 @@ static int embed_backward(const pred *e, queue *q, pred_acts *a, int64_t rows, c
                                                    .dw = param_grad(e->p, e->first_w),
                                                    .db = param_grad(e->p, e->first_b)});
         if (!rc && dz)
-            rc = o->linear_bwd(
-                q, &(op_linear_bwd){.rows = rows, .in = levels * d, .out = d, .dy = to, .w = param_value(e->p, e->first_w), .dx = dz});
+            rc = o->linear_bwd(q, &(op_linear_bwd){.rows = rows,
+                                                   .in = levels * d,
+                                                   .out = d,
+                                                   .dy = to,
+                                                   .w = pred_weight(e, e->first_w).w,
+                                                   .w16 = pred_weight(e, e->first_w).w16,
+                                                   .dx = dz});
     }
     return rc < 0 ? pred_failed(err, rc, q, "backward of the embedding") : 0;
 }

@@ -1,16 +1,22 @@
-/* vec_portable.h: vec.h's vocabulary in the vector extension that GCC and Clang share: 4 floats, any machine. */
+/* vec_portable.h: vec.h's vocabulary in the vector extension that GCC and Clang share: 4 floats, any machine.
+ * VEC_LANES 16 is what tests/checkop/kernels_wide.c asks for: AVX-512's sizes, run where there is no AVX-512. So: no list of lanes here. */
 #ifndef JEPA_VEC_PORTABLE_H
 #define JEPA_VEC_PORTABLE_H
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
 
-typedef float vf __attribute__((vector_size(16)));
-typedef int32_t vi __attribute__((vector_size(16)));
-enum { VW = 4, TILE_ROWS = 6 };
+#ifndef VEC_LANES
+#define VEC_LANES 4
+#endif
+typedef float vf __attribute__((vector_size(4 * VEC_LANES)));
+typedef int32_t vi __attribute__((vector_size(4 * VEC_LANES)));
+typedef uint32_t vu __attribute__((vector_size(4 * VEC_LANES)));
+typedef uint16_t vh __attribute__((vector_size(2 * VEC_LANES)));
+enum { VW = VEC_LANES, TILE_ROWS = VEC_LANES > 8 ? 12 : 6 };
 
-static inline vf vset(float x) { return (vf){x, x, x, x}; }
-static inline vi vseti(int32_t x) { return (vi){x, x, x, x}; }
+static inline vf vset(float x) { return x - (vf){0}; } /* not x + 0, which loses the sign of -0 */
+static inline vi vseti(int32_t x) { return x - (vi){0}; }
 static inline vf vload(const float *p) {
     vf v;
     memcpy(&v, p, sizeof v);
@@ -21,7 +27,10 @@ static inline vf vpick(vi mask, vf a, vf b) { return (vf)((mask & (vi)a) | (~mas
 static inline vf vfma(vf a, vf b, vf c) { return a * b + c; }
 static inline vf vmax(vf a, vf b) { return vpick(a > b, a, b); }
 static inline vf vmin(vf a, vf b) { return vpick(a < b, a, b); }
-static inline vf vsqrt(vf a) { return (vf){sqrtf(a[0]), sqrtf(a[1]), sqrtf(a[2]), sqrtf(a[3])}; }
+static inline vf vsqrt(vf a) {
+    for (int i = 0; i < VW; i++) a[i] = sqrtf(a[i]);
+    return a;
+}
 static inline vf vabs(vf a) { return (vf)((vi)a & vseti(0x7fffffff)); }
 /* Adding 1.5·2^23 leaves no bits for a fraction; for |a| < 2^22. */
 static inline vf vround(vf a) { return (a + vset(12582912.0f)) - vset(12582912.0f); }
@@ -38,13 +47,15 @@ static inline vf vload_part(const float *p, int64_t n) {
 static inline void vstore_part(float *p, vf v, int64_t n) {
     for (int64_t i = 0; i < n && i < VW; i++) p[i] = v[i];
 }
-static inline vf vload16(const uint16_t *p) { return (vf)(vi){(int32_t)((uint32_t)p[0] << 16), (int32_t)((uint32_t)p[1] << 16),
-                                                              (int32_t)((uint32_t)p[2] << 16), (int32_t)((uint32_t)p[3] << 16)}; }
+static inline vf vload16(const uint16_t *p) {
+    vh h;
+    memcpy(&h, p, sizeof h);
+    return (vf)(__builtin_convertvector(h, vu) << 16);
+}
 static inline void vstore16(uint16_t *p, vf v) {
-    typedef uint32_t vu __attribute__((vector_size(16)));
     vu x = (vu)v, r = x + 0x7fffu + ((x >> 16) & 1u), nan = (vu)(v != v);
-    r = ((r & ~nan) | ((x | 0x400000u) & nan)) >> 16;
-    for (int i = 0; i < VW; i++) p[i] = (uint16_t)r[i];
+    vh h = __builtin_convertvector(((r & ~nan) | ((x | 0x400000u) & nan)) >> 16, vh);
+    memcpy(p, &h, sizeof h);
 }
 
 static inline vf vpower(vf z) { return (vf)((vi)z << 23); }
@@ -57,12 +68,26 @@ static inline void vtranspose(vf x[VW]) {
         }
 }
 
-static inline vf vswap(vf v) { return (vf){v[1], v[0], v[3], v[2]}; }
-static inline vf vneg_even(vf v) { return (vf)((vi)v ^ (vi){INT32_MIN, 0, INT32_MIN, 0}); }
+static inline vf vswap(vf v) {
+    vf r = v;
+    for (int i = 0; i < VW; i++) r[i] = v[i ^ 1];
+    return r;
+}
+static inline vf vneg_even(vf v) {
+    vi sign = {0};
+    for (int i = 0; i < VW; i += 2) sign[i] = INT32_MIN;
+    return (vf)((vi)v ^ sign);
+}
 
-static inline float vsum(vf v) { return (v[0] + v[2]) + (v[1] + v[3]); }
+/* Halves upon halves: the order of the other instruction sets. */
+static inline float vsum(vf v) {
+    for (int w = VW / 2; w > 0; w /= 2)
+        for (int i = 0; i < w; i++) v[i] += v[i + w];
+    return v[0];
+}
 static inline float vtop(vf v) {
-    float a = v[0] > v[2] ? v[0] : v[2], b = v[1] > v[3] ? v[1] : v[3];
-    return a > b ? a : b;
+    for (int w = VW / 2; w > 0; w /= 2)
+        for (int i = 0; i < w; i++) v[i] = v[i] > v[i + w] ? v[i] : v[i + w];
+    return v[0];
 }
 #endif

@@ -33,7 +33,7 @@ error 2 "one configuration" "$JEPA" train --out no
 error 2 "--on-collapse" on d/clips.txt no --on-collapse perhaps
 error 2 "--out" "$JEPA" train "$SRC/configs/tiny.yaml" --set "data.datasets=[d/clips.txt]"
 error 3 "cuda" on d/clips.txt no --device cuda
-error 3 "bf16" on d/clips.txt no --precision bf16
+error 2 "f32 or bf16" on d/clips.txt no --precision fp8
 [ -e no ] && fail "a refused configuration left a folder"
 
 # ---- data ----

@@ -122,10 +122,14 @@ static void published_file(void **state) {
     train_cfg c;
     jepa_err err = {0};
     put("a.yaml", published);
-    assert_int_equal(train_cfg_read(&c, "a.yaml", NULL, 0, &err), JEPA_E_MODEL); /* bfloat16 */
-    assert_non_null(
-        strstr(err.text, "a.yaml:69: meta.dtype: training runs in float32 here, not in bfloat16; add --set meta.dtype=float32"));
+    const char *f16 = "meta.dtype=float16";
+    assert_int_equal(train_cfg_read(&c, "a.yaml", &f16, 1, &err), JEPA_E_MODEL);
+    assert_non_null(strstr(err.text, "meta.dtype: training runs in float32 or bfloat16, not in float16"));
     get(&c, "a.yaml", &f32, 1);
+    assert_int_equal(c.type, T_F32);
+    train_cfg_free(&c);
+    get(&c, "a.yaml", NULL, 0); /* bfloat16, as it stands there */
+    assert_int_equal(c.type, T_BF16);
     assert_true(c.accumulate == 8 && c.feed.batch == 24 && c.steps == 3000 && c.seed == 239 && c.feed.seed == 239);
     assert_true(c.save_every == 15000 && c.save_every_epochs == 50); /* epochs there */
     assert_true(c.n_datasets == 3 && c.has_weights && c.dataset_weight[2] == 0.5 && !strcmp(c.datasets[1], "/data/b.csv"));
