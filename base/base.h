@@ -59,6 +59,8 @@ void mem_free(void *p); /* accepts NULL */
 /* Bytes that this process can still have: free and reclaimable memory, and what its control group leaves. SIZE_MAX: not known.
  * Linux promises more than it has and kills later; a plan that is compared with this refuses before. */
 size_t mem_available(void);
+enum { MEM_AUTO = -1 };
+int mem_size(const char *text, int64_t *bytes); /* "20G", "512M", "1.5GiB" (binary, at least 1 MiB); "auto": MEM_AUTO. JEPA_E_USE: neither */
 
 /* arena: one block, cut from the front, never grown. Opened with bytes 0 it only measures:
  * arena_get returns NULL and arena_used says what a real one needs. */

@@ -64,6 +64,27 @@ size_t mem_available(void) {
     return left;
 }
 
+int mem_size(const char *text, int64_t *bytes) {
+    static const char unit[] = "KMGT";
+    if (!strcmp(text, "auto")) {
+        *bytes = MEM_AUTO;
+        return 0;
+    }
+    char *end;
+    double v = strtod(text, &end);
+    const char *at = end == text || !*end ? NULL : strchr(unit, *end >= 'a' && *end <= 'z' ? *end - 'a' + 'A' : *end);
+    if (end == text || (*end && !at)) return JEPA_E_USE;
+    if (at) {
+        for (const char *u = unit; u <= at; u++) v *= 1024;
+        end++;
+        if (*end == 'i') end++;
+        if (*end == 'B') end++;
+    }
+    if (*end || !(v >= 1048576) || v > 1e18) return JEPA_E_USE;
+    *bytes = (int64_t)v;
+    return 0;
+}
+
 int arena_open(arena *a, size_t bytes, jepa_err *err) {
     memset(a, 0, sizeof *a);
     if (!bytes) return 0;

@@ -26,9 +26,10 @@ int cmd_train(cli *c, int argc, char **argv) {
     train_cfg cfg;
     train_run_opts o = {.resume = "auto"};
     text_list sets = {0}, rest;
-    const char *on_collapse = "warn", *name;
+    const char *on_collapse = "warn", *memory = NULL, *name;
     dev *d = NULL;
     int have_cfg = 0;
+    int64_t limit = 0;
     const opt table[] = {
         {"--set", "KEY=VALUE", "changes a value of the configuration: section.key=value; may be repeated", O_LIST, &sets, 0, 0, NULL},
         {"--out", "DIR", "where the run goes; default: folder of the configuration", O_TEXT, &o.out_dir, 0, 0, "-o"},
@@ -36,6 +37,8 @@ int cmd_train(cli *c, int argc, char **argv) {
         {"--init", "MODEL", "start from this model's weights instead of random ones", O_TEXT, &o.init, 0, 0, NULL},
         {"--steps", "N", "stop after N steps; the schedule stays the configuration's", O_LONG, &o.max_steps, 1, 1e12, NULL},
         {"--dry-run", NULL, "print the plan (model, memory, data, steps) and stop", O_FLAG, &o.dry_run, 0, 0, NULL},
+        {"--memory", "SIZE", "20G, 512M or auto (what is free): run fewer samples together and compute again so that a step fits", O_TEXT, &memory, 0,
+         0, NULL},
         {"--on-collapse", "WHAT", "warn (default) or stop", O_TEXT, &on_collapse, 0, 0, NULL},
     };
     int rc = options_read(c, table, sizeof table / sizeof *table, argc, argv, usage, &rest, &err);
@@ -52,9 +55,19 @@ int cmd_train(cli *c, int argc, char **argv) {
         goto done;
     }
     o.on_collapse = !strcmp(on_collapse, "stop");
+    if (c->precision && strcmp(c->precision, "f32") && strcmp(c->precision, "bf16")) {
+        rc = err_set(&err, JEPA_E_USE, "--precision %s: f32 or bf16", c->precision);
+        goto done;
+    }
+    if (c->precision && (rc = text_list_add(&sets, !strcmp(c->precision, "bf16") ? "meta.dtype=bfloat16" : "meta.dtype=float32")) < 0) goto done;
+    if (memory && mem_size(memory, &limit)) {
+        rc = err_set(&err, JEPA_E_USE, "--memory %s: an amount as 20G or 512M, or auto, is needed", memory);
+        goto done;
+    }
     if ((rc = cli_device(c, &name, &err)) < 0) goto done;
     have_cfg = 1;
     if ((rc = train_cfg_read(&cfg, rest.at[0], sets.at, sets.n, &err)) < 0 || (rc = dev_open(&d, name, c->threads, &err)) < 0) goto done;
+    if (memory) cfg.memory_limit = limit;
     cli_line(c, "device: %s", dev_describe(d));
     const train_hooks h = {.stop = cli_stopped, .line = o.dry_run && !c->json ? plan : line, .ctx = c};
     rc = train_run(&cfg, d, &o, &h, &err);

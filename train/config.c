@@ -251,6 +251,18 @@ static void read_model(cfg_reader *r, train_cfg *c, int lengths) {
     } else {
         cfg_at(r, "model.recompute", "null");
     }
+    if (cfg_has(r, "data.micro_batch"))
+        cfg_int32(r, "data.micro_batch", NULL, 1, c->feed.batch, &c->micro_batch);
+    else
+        cfg_at(r, "data.micro_batch", "null");
+    if (cfg_has(r, "meta.memory")) {
+        char size[32] = "";
+        cfg_text(r, "meta.memory", NULL, size, sizeof size);
+        if (mem_size(size, &c->memory_limit))
+            cfg_fail(r, yaml_at(r->root, "meta.memory"), "meta.memory", "%s is no amount of memory: 20G, 512M, or auto (what is free)", size);
+    } else {
+        cfg_at(r, "meta.memory", "null");
+    }
 }
 
 static void read_optimization(cfg_reader *r, train_cfg *c) {
@@ -292,8 +304,9 @@ static void read_meta(cfg_reader *r, train_cfg *c) {
     int64_t seed = 0;
     const yaml *v = cfg_at(r, "meta.dtype", "float32");
     cfg_text(r, "meta.dtype", "float32", type, sizeof type);
-    if (!r->rc && strcasecmp(type, "float32") && strcasecmp(type, "f32"))
-        cfg_fail(r, v, "meta.dtype", "training runs in float32 here, not in %s; add --set meta.dtype=float32", type);
+    c->type = !strcasecmp(type, "bfloat16") || !strcasecmp(type, "bf16") ? T_BF16 : T_F32;
+    if (!r->rc && c->type == T_F32 && strcasecmp(type, "float32") && strcasecmp(type, "f32"))
+        cfg_fail(r, v, "meta.dtype", "training runs in float32 or bfloat16, not in %s; add --set meta.dtype=bfloat16", type);
     cfg_int(r, "meta.seed", "0", 0, INT64_MAX, &seed);
     c->seed = c->feed.seed = (uint64_t)seed;
     cfg_int32(r, "meta.log_every", "10", 1, 1 << 30, &c->log_every);

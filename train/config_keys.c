@@ -30,6 +30,7 @@ static const char *const known[] = {
     "data.frame_step", "data.random_window", "data.max_bad", "data.queue_batches", "data_aug.horizontal_flip",
     "data_aug.eval_transform", "meta.save_every_steps", "meta.log_every", "meta.monitor_every", "meta.keep_last",
     "model.embed_dim", "model.depth", "model.num_heads", "model.mlp_ratio", "model.recompute", "optimization.init_sd",
+    "data.micro_batch", "meta.memory",
 };
 /* clang-format on */
 static const char *const known_generator[] = {

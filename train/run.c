@@ -150,9 +150,14 @@ done:
     return rc;
 }
 
+static void say_lines(const run *r, char *text) {
+    for (char *rest = text, *line; (line = strsep(&rest, "\n"));)
+        if (*line) run_say(r, "memory: %s", line);
+}
+
 static void say_plan(run *r) {
     const train_cfg *c = r->c;
-    char text[2048];
+    char text[4096];
     int64_t n = enc_tokens(&c->enc, c->enc.num_frames, c->enc.img_height, c->enc.img_width);
     run_say(r, "model %s: encoder %d x %d, %d heads, %lld parameters; predictor %d x %d, %lld parameters", c->model_name, c->enc.embed_dim, c->enc.depth,
             c->enc.num_heads, (long long)train_target(r->t)->total, c->pred.predictor_embed_dim, c->pred.depth,
@@ -160,7 +165,16 @@ static void say_plan(run *r) {
     run_say(r, "clips: %d frames of %dx%d, %lld tokens; %d clip(s) found; %d a mask group, %d group(s) a step; %" PRId64 " steps", c->enc.num_frames,
             c->enc.img_height, c->enc.img_width, (long long)n, r->list.n, c->feed.batch, c->accumulate, r->steps);
     train_plan(r->t, text, sizeof text);
-    for (char *line = strtok(text, "\n"); line; line = strtok(NULL, "\n")) run_say(r, "memory: %s", line);
+    say_lines(r, text);
+    int micro;
+    recompute level;
+    int64_t limit;
+    train_chosen(r->t, &level, &micro, &limit);
+    if (limit > 0) run_say(r, "memory: chosen for at most %.1f MiB", (double)limit / 1048576);
+    if (!limit || !r->o->dry_run) return;
+    run_say(r, "memory: the choices, fastest first:");
+    train_plan_choices(r->t, text, sizeof text);
+    say_lines(r, text);
 }
 
 /* Two runs in one folder would remove each other's checkpoints. File systems without locks are taken as they are. */
@@ -201,6 +215,7 @@ int train_run(const train_cfg *c, dev *d, const train_run_opts *o, const train_h
     }
     say_plan(&r);
     if ((rc = train_fits(r.t, err)) < 0 || o->dry_run) goto done;
+    train_chosen(r.t, &with.recompute_level, &with.micro_batch, &with.memory_limit);
     train_close(&r.t); /* the plan is said before its memory is asked for */
     if ((rc = train_open(&r.t, &with, d, err)) < 0) goto done;
     if ((rc = dir_make(r.dir, err)) < 0 || (rc = lock_dir(&r, err)) < 0 || (rc = ck_clean(r.dir, 0, err)) < 0 || (rc = run_resume(&r, err)) < 0) goto done;

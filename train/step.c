@@ -4,7 +4,7 @@
  * set of activations serves all of them. Follows V-JEPA 2 (2506.09985), and as published V-JEPA (2404.08471: a mask token for each
  * generator, gradients clipped) and I-JEPA (2301.08243: smooth L1, several target blocks from one context); the three sets
  * golden/train-step-* are the truth it is held to. */
-#include "train/train.h"
+#include "train/step.h"
 #include "compute/ops.h"
 
 #include <math.h>
@@ -12,28 +12,15 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct train {
-    train_cfg cfg;
-    dev *d;
-    queue *q;
-    params p, tp; /* trained: encoder.*, predictor.*; followed: target_encoder.* */
-    enc *encoder, *target;
-    pred *predictor;
-    int64_t enc_elements;   /* where predictor.* begins in p's arrays */
-    unsigned char *touched; /* per parameter: got a gradient in this step (mask tokens may not) */
-    int64_t step;           /* steps taken */
-
-    /* working memory, planned for one shape */
-    int64_t batch, frames, height, width, tokens, blocks;
-    enc_acts *enc_a, *tgt_a;
-    pred_acts *pred_a;
-    buf x, keep, all, h, z, dz, out, loss;
-    int64_t seen_context; /* rows of z that the last group left behind, for the monitor */
-    double *spread;       /* report_variance: [batch,D] of one group, sums over its generators; host memory */
-};
-
-params *train_params(train *t) { return &t->p; }
-params *train_target(train *t) { return &t->tp; }
+/* Whoever asks may change the values. */
+params *train_params(train *t) {
+    t->halved = 0;
+    return &t->p;
+}
+params *train_target(train *t) {
+    t->halved = 0;
+    return &t->tp;
+}
 int64_t train_step_count(const train *t) { return t->step; }
 void train_set_step(train *t, int64_t step) { t->step = step; }
 enc *train_encoder(train *t, int target) { return target ? t->target : t->encoder; }
@@ -55,112 +42,53 @@ static void close_workspace(train *t) {
     buf *const b[] = {&t->x, &t->keep, &t->all, &t->h, &t->z, &t->dz, &t->out, &t->loss};
     for (size_t i = 0; i < sizeof b / sizeof *b; i++) buf_free(b[i]);
     mem_free(t->spread);
+    mem_free(t->part);
     t->spread = NULL;
-    t->batch = t->frames = t->height = t->width = t->tokens = t->blocks = t->seen_context = 0;
-}
-
-static enc_shape context_shape(const train *t, int64_t batch, int64_t frames, int64_t height, int64_t width) {
-    return (enc_shape){
-        .batch = batch, .frames = frames, .height = height, .width = width, .keep_for_backward = 1, .level = t->cfg.recompute_level};
-}
-/* Context and target rows are disjoint, so together they are at most all tokens; with several target blocks in a sequence for each. */
-static pred_shape predictor_shape(const train *t, int64_t batch, int64_t tokens, int64_t blocks) {
-    return (pred_shape){.batch = batch * blocks,
-                        .context = tokens,
-                        .target = tokens,
-                        .rows = tokens,
-                        .keep_for_backward = 1,
-                        .level = t->cfg.recompute_level};
-}
-
-static int64_t target_blocks(const train_cfg *c) {
-    int64_t most = 1;
-    for (int i = 0; i < c->n_masks; i++)
-        if (c->mask[i].kind == MASK_MULTIBLOCK2D && c->mask[i].num_pred_masks > most) most = c->mask[i].num_pred_masks;
-    return most;
+    t->part = NULL;
+    t->batch = t->micro = t->frames = t->height = t->width = t->tokens = t->blocks = t->seen_context = 0;
 }
 
 static int open_workspace(train *t, int64_t batch, int64_t frames, int64_t height, int64_t width, int64_t blocks, jepa_err *err) {
     if (t->tokens && batch <= t->batch && blocks <= t->blocks && frames == t->frames && height == t->height && width == t->width) return 0;
     close_workspace(t);
-    int64_t n = enc_tokens(&t->cfg.enc, frames, height, width), d = t->cfg.enc.embed_dim;
+    const int64_t n = enc_tokens(&t->cfg.enc, frames, height, width), d = t->cfg.enc.embed_dim;
+    const int64_t micro = t->cfg.micro_batch > 0 && t->cfg.micro_batch < batch ? t->cfg.micro_batch : batch;
     if (n < 2)
         return err_set(err, JEPA_E_MODEL, "clips of %lld frames of %lldx%lld give %lld tokens; masks need at least 2", (long long)frames,
                        (long long)height, (long long)width, (long long)(n < 0 ? 0 : n));
-    enc_shape s = context_shape(t, batch, frames, height, width), full = s;
-    full.keep_for_backward = 0;
-    pred_shape ps = predictor_shape(t, batch, n, blocks);
-    size_t row, rows, x;
+    const enc_shape s = plan_context(t, micro, frames, height, width), full = plan_target(t, micro, frames, height, width);
+    const pred_shape ps = plan_predictor(t, micro, n, blocks);
+    size_t row, group, part, parts, index;
     int rc = JEPA_E_MEMORY;
-    if (size_mul((size_t)batch, (size_t)n, &row) || size_mul(row, (size_t)d * sizeof(float), &row) ||
-        size_mul(row, (size_t)blocks, &rows) || size_mul((size_t)batch * 3, (size_t)frames, &x) || size_mul(x, (size_t)height, &x) ||
-        size_mul(x, (size_t)width * sizeof(float), &x)) {
+    if (size_mul((size_t)n, (size_t)d * sizeof(float), &row) || size_mul(row, (size_t)batch, &group) ||
+        size_mul(row, (size_t)micro, &part) || size_mul(part, (size_t)blocks, &parts) ||
+        size_mul((size_t)(micro * n), (size_t)(blocks + 1) * sizeof(int32_t), &index)) {
         err_set(err, rc, "the batch of %lld clips of %lld tokens overflows", (long long)batch, (long long)n);
         goto fail;
     }
     if ((rc = enc_acts_open(&t->enc_a, t->encoder, t->d, &s, err)) < 0 ||
         (rc = enc_acts_open(&t->tgt_a, t->target, t->d, &full, err)) < 0 ||
-        (rc = pred_acts_open(&t->pred_a, t->predictor, t->d, &ps, err)) < 0 || (rc = buf_new(&t->x, t->d, x, err)) < 0 ||
-        (rc = buf_new(&t->keep, t->d, (size_t)(batch * n * blocks) * sizeof(int32_t), err)) < 0 ||
-        (rc = buf_new(&t->all, t->d, row, err)) < 0 || (rc = buf_new(&t->h, t->d, rows, err)) < 0 ||
-        (rc = buf_new(&t->z, t->d, row, err)) < 0 || (rc = buf_new(&t->dz, t->d, row, err)) < 0 ||
-        (rc = buf_new(&t->out, t->d, rows, err)) < 0 || (rc = buf_new(&t->loss, t->d, 4 * sizeof(double), err)) < 0)
+        (rc = pred_acts_open(&t->pred_a, t->predictor, t->d, &ps, err)) < 0 || (rc = buf_new(&t->keep, t->d, index, err)) < 0 ||
+        (rc = buf_new(&t->all, t->d, group, err)) < 0 || (rc = buf_new(&t->h, t->d, parts, err)) < 0 ||
+        (rc = buf_new(&t->z, t->d, group, err)) < 0 || (rc = buf_new(&t->dz, t->d, part, err)) < 0 ||
+        (rc = buf_new(&t->out, t->d, parts, err)) < 0 || (rc = buf_new(&t->loss, t->d, 4 * sizeof(double), err)) < 0)
         goto fail;
-    if (t->cfg.report_variance && !(t->spread = mem_alloc((size_t)(batch * d), sizeof *t->spread))) {
-        rc = err_set(err, JEPA_E_MEMORY, "no memory for the variance of %lld clips", (long long)batch);
+    if (!(t->part = mem_alloc(index, 1)) || (t->cfg.report_variance && !(t->spread = mem_alloc((size_t)(batch * d), sizeof *t->spread)))) {
+        rc = err_set(err, JEPA_E_MEMORY, "no memory for the indices or the variance of %lld clips", (long long)batch);
         goto fail;
     }
-    t->batch = batch, t->frames = frames, t->height = height, t->width = width, t->tokens = n, t->blocks = blocks;
+    t->batch = batch, t->micro = micro, t->frames = frames, t->height = height, t->width = width, t->tokens = n, t->blocks = blocks;
     return 0;
 fail:
     close_workspace(t);
     return rc;
 }
 
-/* What a step needs, by part, in bytes; the last is the sum. */
-enum { PLAN_PARAMS, PLAN_TARGET, PLAN_CONTEXT, PLAN_TARGET_ACTS, PLAN_PREDICTOR, PLAN_BATCH, PLAN_ALL, PLAN_PARTS };
-static void plan_parts(const train *t, double part[PLAN_PARTS]) {
-    const train_cfg *c = &t->cfg;
-    int64_t n = enc_tokens(&c->enc, c->enc.num_frames, c->enc.img_height, c->enc.img_width);
-    enc_shape s = context_shape(t, c->feed.batch, c->enc.num_frames, c->enc.img_height, c->enc.img_width), full = s;
-    full.keep_for_backward = 0;
-    const int64_t blocks = target_blocks(c);
-    pred_shape ps = predictor_shape(t, c->feed.batch, n, blocks);
-    part[PLAN_PARAMS] = 16.0 * (double)t->p.total; /* values, gradients, two moments */
-    part[PLAN_TARGET] = 4.0 * (double)t->tp.total;
-    part[PLAN_CONTEXT] = (double)enc_acts_bytes(t->encoder, &s);
-    part[PLAN_TARGET_ACTS] = (double)enc_acts_bytes(t->target, &full);
-    part[PLAN_PREDICTOR] = (double)pred_acts_bytes(t->predictor, &ps);
-    part[PLAN_BATCH] = (double)c->feed.batch * (12.0 * c->enc.num_frames * c->enc.img_height * c->enc.img_width +
-                                                (3 + 2 * (double)blocks) * 4.0 * (double)n * c->enc.embed_dim);
-    part[PLAN_ALL] = 0;
-    for (int i = 0; i < PLAN_ALL; i++) part[PLAN_ALL] += part[i];
-}
-
-void train_plan(const train *t, char *text, size_t size) {
-    static const char *const name[PLAN_PARTS] = {
-        "parameters, gradients, moments", "target encoder", "context activations", "target encoder's working set", "predictor activations",
-        "clips, tokens, gradients",       "together"};
-    double part[PLAN_PARTS];
-    plan_parts(t, part);
-    size_t k = 0;
-    for (int i = 0; i < PLAN_PARTS && k < size; i++)
-        k += (size_t)snprintf(text + k, size - k, "%-30s %10.1f MiB\n", name[i], part[i] / 1048576);
-}
-
-/* Refuses before the first step what would be killed in it. */
-int train_fits(const train *t, jepa_err *err) {
-    double part[PLAN_PARTS], gib = 1073741824;
-    plan_parts(t, part);
-    double there = t->tp.value.p ? part[PLAN_PARAMS] + part[PLAN_TARGET] : 0, need = part[PLAN_ALL] - there,
-           free_now = (double)mem_available();
-    if (need <= free_now) return 0;
-    return err_set(err, JEPA_E_MEMORY,
-                   "a step needs %.1f GiB%s (context activations %.1f, predictor %.1f, target's working set %.1f, batch %.1f), %.1f are "
-                   "free: a smaller "
-                   "data.batch_size (with nodes: for the same global batch), or model.recompute: %s would help",
-                   need / gib, there > 0 ? " more" : "", part[PLAN_CONTEXT] / gib, part[PLAN_PREDICTOR] / gib, part[PLAN_TARGET_ACTS] / gib,
-                   part[PLAN_BATCH] / gib, free_now / gib, t->cfg.recompute_level == RECOMPUTE_NONE ? "mlp or block" : "block");
+/* Room for the pixels of one part, in the type they come in. */
+static int open_pixels(train *t, size_t bytes, jepa_err *err) {
+    if (t->x.bytes >= bytes) return 0;
+    buf_free(&t->x);
+    return buf_new(&t->x, t->d, bytes, err);
 }
 
 static int open_train(train **out, const train_cfg *c, dev *d, int allocate, jepa_err *err) {
@@ -181,9 +109,16 @@ static int open_train(train **out, const train_cfg *c, dev *d, int allocate, jep
     if ((rc = pred_open(&t->predictor, &c->pred, &t->p, "predictor.", err)) < 0 ||
         (rc = enc_open(&t->target, &c->enc, &t->tp, "target_encoder.", err)) < 0)
         goto fail;
-    if (allocate && ((rc = params_alloc(&t->p, d, PARAMS_GRAD | PARAMS_MOMENTS, err)) < 0 || (rc = params_alloc(&t->tp, d, 0, err)) < 0))
-        goto fail;
     t->enc_elements = t->p.item[n_enc].offset;
+    if ((rc = plan_choose(t, err)) < 0) goto fail;
+    if (allocate && ((rc = train_fits(t, err)) < 0)) goto fail;
+    if ((rc = enc_set_type(t->encoder, c->type == T_BF16 ? T_BF16 : T_F32, err)) < 0 ||
+        (rc = enc_set_type(t->target, enc_type(t->encoder), err)) < 0 || (rc = pred_set_type(t->predictor, enc_type(t->encoder), err)) < 0)
+        goto fail;
+    const int half = c->type == T_BF16 ? PARAMS_HALF : 0;
+    if (allocate &&
+        ((rc = params_alloc(&t->p, d, PARAMS_GRAD | PARAMS_MOMENTS | half, err)) < 0 || (rc = params_alloc(&t->tp, d, half, err)) < 0))
+        goto fail;
     /* EMA runs over both flat arrays at once: the encoder comes first in p, laid out as the target's list is. */
     int same = t->tp.n == n_enc && t->tp.total == t->enc_elements;
     for (int i = 0; same && i < n_enc; i++) same = t->p.item[i].offset == t->tp.item[i].offset && t->p.item[i].count == t->tp.item[i].count;
@@ -195,8 +130,8 @@ static int open_train(train **out, const train_cfg *c, dev *d, int allocate, jep
         rc = err_set(err, JEPA_E_MEMORY, "no memory for the trainer");
         goto fail;
     }
-    if (allocate && ((rc = train_fits(t, err)) < 0 || (rc = open_workspace(t, c->feed.batch, c->enc.num_frames, c->enc.img_height,
-                                                                           c->enc.img_width, target_blocks(c), err)) < 0))
+    if (allocate &&
+        (rc = open_workspace(t, c->feed.batch, c->enc.num_frames, c->enc.img_height, c->enc.img_width, plan_blocks(c), err)) < 0)
         goto fail;
     *out = t;
     return 0;
@@ -223,28 +158,19 @@ void train_close(train **tp) {
     *tp = NULL;
 }
 
-/* The target follows the encoder. A fixed table is copied, not averaged: m·x + (1-m)·x need not round to x. */
-static int follow(train *t, double momentum) {
-    const ops *o = dev_ops(t->d);
-    int64_t at = 0; /* elements before it are done */
+/* Of the target, what the update does not reach: fixed tables, which are copied, not averaged (m·x + (1-m)·x need not round to x). */
+static int follow_fixed(train *t) {
     int rc = 0;
-    for (int i = 0; i <= t->tp.n && !rc; i++) {
-        const param *p = i < t->tp.n ? &t->tp.item[i] : NULL;
-        if (p && !(p->flags & PARAM_FIXED)) continue;
-        const int64_t end = p ? p->offset : t->tp.total;
-        const op_ema run = {
-            .n = end - at, .target = (float *)t->tp.value.p + at, .source = (float *)t->p.value.p + at, .momentum = momentum};
-        if (run.n > 0) rc = o->ema(t->q, &run);
-        if (!p || rc) break;
-        const op_ema fixed = {.n = p->count, .target = (float *)t->tp.value.p + end, .source = (float *)t->p.value.p + end, .momentum = 0};
-        rc = o->ema(t->q, &fixed);
-        at = end + p->count;
+    for (int i = 0; i < t->tp.n && !rc; i++) {
+        if (!(t->tp.item[i].flags & PARAM_FIXED)) continue;
+        rc = dev_ops(t->d)->ema(t->q, &(op_ema){.n = t->tp.item[i].count, .target = param_value(&t->tp, i), .source = param_value(&t->p, i)});
     }
     return rc;
 }
 
 int train_copy_target(train *t, jepa_err *err) {
-    int rc = follow(t, 0);
+    int rc = dev_ops(t->d)->ema(t->q, &(op_ema){.n = t->tp.total, .target = t->tp.value.p, .source = t->p.value.p});
+    t->halved = 0;
     return rc < 0 ? err_set(err, rc, "the target encoder could not be copied") : queue_wait(t->q, err);
 }
 
@@ -279,20 +205,29 @@ static int check_batch(const train *t, const train_batch *b, jepa_err *err) {
     return 0;
 }
 
-/* Targets of the whole group: the EMA encoder on all tokens, each normalised by itself (eps 1e-5, PyTorch's default). Left in t->all. */
-static int targets(train *t, const train_batch *b, jepa_err *err) {
-    int64_t d = t->cfg.enc.embed_dim;
-    const enc_in in = {.batch = b->batch, .frames = b->frames, .height = b->height, .width = b->width, .x = t->x.p, .type = b->type};
-    int rc = enc_forward(t->target, t->q, &in, t->tgt_a, t->all.p, err);
+/* Samples first … first+n of a group, which run together, and their place in what is kept of the whole group. */
+typedef struct span { int64_t first, n; } span;
+
+static const void *pixels(const train_batch *b, int64_t clip, size_t *bytes) {
+    *bytes = (size_t)3 * (size_t)b->frames * (size_t)b->height * (size_t)b->width * dtype_size(b->type);
+    return (const char *)b->x + (size_t)clip * *bytes;
+}
+
+/* Targets: the EMA encoder on all tokens, each normalised by itself (eps 1e-5, PyTorch's default). Left in t->all. */
+static int targets(train *t, const train_batch *b, span s, jepa_err *err) {
+    const int64_t d = t->cfg.enc.embed_dim;
+    float *all = (float *)t->all.p + s.first * t->tokens * d;
+    const enc_in in = {.batch = s.n, .frames = b->frames, .height = b->height, .width = b->width, .x = t->x.p, .type = b->type};
+    int rc = enc_forward(t->target, t->q, &in, t->tgt_a, all, err);
     if (rc < 0) return rc;
-    const op_layernorm ln = {.rows = b->batch * t->tokens, .d = d, .eps = 1e-5, .x = t->all.p, .y = t->all.p};
+    const op_layernorm ln = {.rows = s.n * t->tokens, .d = d, .eps = 1e-5, .x = all, .y = all};
     if ((rc = dev_ops(t->d)->layernorm(t->q, &ln)) < 0) return err_set(err, rc, "targets could not be normalised");
     return 0;
 }
 
 /* Adds this generator's √(unbiased variance over the target tokens + 1e-4) of each clip and channel to t->spread. */
-static int add_spread(train *t, int64_t batch, int64_t n_target, int64_t blocks, jepa_err *err) {
-    const int64_t d = t->cfg.enc.embed_dim, n = n_target * blocks;
+static int add_spread(train *t, span s, int64_t n_target, int64_t blocks, jepa_err *err) {
+    const int64_t d = t->cfg.enc.embed_dim, n = n_target * blocks, batch = s.n;
     float *out = mem_alloc((size_t)(batch * n * d), sizeof *out);
     if (!out) return err_set(err, JEPA_E_MEMORY, "no memory for the variance of %lld predictions", (long long)(batch * n));
     int rc = buf_get(t->q, out, t->out.p, (size_t)(batch * n * d) * sizeof *out, err);
@@ -308,7 +243,7 @@ static int add_spread(train *t, int64_t batch, int64_t n_target, int64_t blocks,
                     else
                         sum += v;
                 }
-            t->spread[b * d + c] += sqrt(square / (double)(n - 1) + 1e-4); /* one token: no number, as in PyTorch */
+            t->spread[(s.first + b) * d + c] += sqrt(square / (double)(n - 1) + 1e-4); /* one token: no number, as in PyTorch */
         }
     mem_free(out);
     return rc;
@@ -328,56 +263,71 @@ static double variance_term(const train *t, int64_t batch, int n_gen) {
 /* Which mask token stands for generator g's targets. */
 static int mask_token(const train *t, int g) { return t->cfg.mask_token_rule == TOKEN_BY_GENERATOR ? g % t->cfg.pred.num_mask_tokens : 0; }
 
-/* Generator g: context forward, prediction, loss and its gradient, both backward. scale: its weight in the step's loss. */
-static int generator(train *t, const train_batch *b, int g, double scale, double *loss, jepa_err *err) {
+/* The part's lists out of the group's: context as it lies there, the targets of each block put together in t->part. */
+static void part_lists(train *t, const mask_set *m, span s, const int32_t **context, const int32_t **target) {
+    const int64_t list = s.n * m->n_target, of_group = (int64_t)m->batch * m->n_target;
+    *context = m->context + s.first * m->n_context;
+    *target = t->part;
+    for (int64_t i = 0; i < m->num_targets; i++)
+        memcpy(t->part + i * list, m->target + i * of_group + s.first * m->n_target, (size_t)list * sizeof *t->part);
+}
+
+/* Generator g on a part: context forward, prediction, loss and its gradient, both backward. scale: its weight in the step's loss, of which
+ * the part gives its share: the mean is over the whole group. */
+static int generator(train *t, const train_batch *b, int g, span s, double scale, double *loss, jepa_err *err) {
     const ops *o = dev_ops(t->d);
     const mask_set *m = b->masks[g];
     const int64_t d = t->cfg.enc.embed_dim, p = t->cfg.enc.patch_size, blocks = m->num_targets;
-    const int64_t list = (int64_t)b->batch * m->n_target, nt = list * blocks;
+    const int64_t list = s.n * m->n_target, nt = list * blocks, kept = s.n * m->n_context;
+    const int32_t *context, *target;
+    /* the last generator's context tokens of all parts end up side by side; the others' lie where no earlier part's last ones are */
+    float *z = (float *)t->z.p + s.first * (g == b->n_gen - 1 ? m->n_context : t->tokens) * d;
     int rc;
-    if ((rc = buf_put(t->q, t->keep.p, m->context, (size_t)b->batch * (size_t)m->n_context * sizeof(int32_t), err)) < 0) return rc;
-    const enc_in in = {.batch = b->batch,
+    part_lists(t, m, s, &context, &target);
+    if ((rc = buf_put(t->q, t->keep.p, context, (size_t)kept * sizeof(int32_t), err)) < 0) return rc;
+    const enc_in in = {.batch = s.n,
                        .frames = b->frames,
                        .height = b->height,
                        .width = b->width,
                        .x = t->x.p,
                        .type = b->type,
                        .keep = t->keep.p,
-                       .keep_host = m->context,
+                       .keep_host = context,
                        .n_keep = m->n_context};
-    if ((rc = enc_forward(t->encoder, t->q, &in, t->enc_a, t->z.p, err)) < 0) return rc;
+    if ((rc = enc_forward(t->encoder, t->q, &in, t->enc_a, z, err)) < 0) return rc;
     t->seen_context = m->n_context;
-    const pred_in pi = {.batch = b->batch,
+    const pred_in pi = {.batch = s.n,
                         .n_context = m->n_context,
                         .n_target = m->n_target,
-                        .z = t->z.p,
-                        .context = m->context,
-                        .target = m->target,
+                        .z = z,
+                        .context = context,
+                        .target = target,
                         .grid = {.frames = b->frames / t->cfg.enc.tubelet_size, .rows = b->height / p, .cols = b->width / p},
                         .mask_token = mask_token(t, g),
                         .target_blocks = (int)blocks};
     if ((rc = pred_forward(t->predictor, t->q, &pi, t->pred_a, t->out.p, err)) < 0) return rc;
-    if (t->spread && (rc = add_spread(t, b->batch, m->n_target, blocks, err)) < 0) return rc;
+    if (t->spread && (rc = add_spread(t, s, m->n_target, blocks, err)) < 0) return rc;
 
     /* keep holds the context indices, which backward still reads: target indices go behind them */
-    int32_t *ti = (int32_t *)t->keep.p + (int64_t)b->batch * m->n_context;
-    if ((rc = buf_put(t->q, ti, m->target, (size_t)nt * sizeof(int32_t), err)) < 0) return rc;
+    int32_t *ti = (int32_t *)t->keep.p + kept;
+    if ((rc = buf_put(t->q, ti, target, (size_t)nt * sizeof(int32_t), err)) < 0) return rc;
+    const double values = (double)b->batch * (double)m->n_target * (double)blocks * (double)d; /* of the whole group */
     const op_loss l = {.rows = nt,
                        .d = d,
                        .kind = t->cfg.smooth_l1 ? LOSS_SMOOTH_L1 : LOSS_POWER,
                        .p = t->cfg.loss_exp,
-                       .scale = scale / ((double)nt * (double)d),
+                       .scale = scale / values,
                        .z = t->out.p,
                        .h = t->h.p,
                        .dz = t->out.p,
                        .loss = t->loss.p};
     rc = o->zero(t->q, t->loss.p, sizeof(double));
     for (int64_t i = 0; i < blocks && !rc; i++) {
-        const op_rows gather = {.batch = b->batch,
+        const op_rows gather = {.batch = s.n,
                                 .n_src = t->tokens,
                                 .n_dst = m->n_target,
                                 .d = d,
-                                .src = t->all.p,
+                                .src = (float *)t->all.p + s.first * t->tokens * d,
                                 .dst = (float *)t->h.p + i * list * d,
                                 .index = ti + i * list};
         rc = o->gather_rows(t->q, &gather);
@@ -386,6 +336,26 @@ static int generator(train *t, const train_batch *b, int g, double scale, double
     if ((rc = buf_get(t->q, loss, t->loss.p, sizeof *loss, err)) < 0) return rc;
     if ((rc = pred_backward(t->predictor, t->q, t->pred_a, t->out.p, t->dz.p, err)) < 0) return rc;
     return enc_backward(t->encoder, t->q, t->enc_a, t->dz.p, err);
+}
+
+/* One mask group, `micro` samples at a time; weight: of each generator in the step's loss. */
+static int run_group(train *t, const train_batch *b, double weight, train_numbers *num, jepa_err *err) {
+    int rc;
+    for (span s = {0, 0}; s.first < b->batch; s.first += s.n) {
+        size_t clip;
+        const void *x = pixels(b, s.first, &clip);
+        s.n = b->batch - s.first < t->micro ? b->batch - s.first : t->micro;
+        if ((rc = open_pixels(t, (size_t)s.n * clip, err)) < 0 || (rc = buf_put(t->q, t->x.p, x, (size_t)s.n * clip, err)) < 0 ||
+            (rc = targets(t, b, s, err)) < 0)
+            return rc;
+        for (int g = 0; g < b->n_gen; g++) {
+            double loss;
+            if ((rc = generator(t, b, g, s, weight, &loss, err)) < 0) return rc;
+            num->loss += loss;
+            num->gen_loss[g] += loss * b->n_gen;
+        }
+    }
+    return 0;
 }
 
 /* Everything but fixed tables and the mask tokens that no generator used. */
@@ -419,21 +389,17 @@ int train_gradients(train *t, const train_batch *group, int n, train_numbers *nu
         if ((rc = check_batch(t, &group[i], err)) < 0 ||
             (rc = open_workspace(t, group[i].batch, group[i].frames, group[i].height, group[i].width, most_blocks(&group[i]), err)) < 0)
             return rc;
+    if (t->cfg.type == T_BF16 && !t->halved &&
+        ((rc = params_halve(&t->p, t->q, err)) < 0 || (rc = params_halve(&t->tp, t->q, err)) < 0))
+        return rc;
+    t->halved = 1;
     if ((rc = o->zero(t->q, t->p.grad.p, t->p.grad.bytes)) < 0) return err_set(err, rc, "gradients could not be cleared");
     mark_touched(t, group, n);
     for (int i = 0; i < n; i++) {
         const train_batch *b = &group[i];
-        size_t bytes = (size_t)b->batch * 3 * (size_t)b->frames * (size_t)b->height * (size_t)b->width * dtype_size(b->type);
-        if ((rc = open_workspace(t, b->batch, b->frames, b->height, b->width, most_blocks(b), err)) < 0 ||
-            (rc = buf_put(t->q, t->x.p, b->x, bytes, err)) < 0 || (rc = targets(t, b, err)) < 0)
-            return rc;
+        if ((rc = open_workspace(t, b->batch, b->frames, b->height, b->width, most_blocks(b), err)) < 0) return rc;
         if (t->spread) memset(t->spread, 0, (size_t)(t->batch * t->cfg.enc.embed_dim) * sizeof *t->spread);
-        for (int g = 0; g < b->n_gen; g++) {
-            double loss, weight = 1.0 / ((double)n * b->n_gen);
-            if ((rc = generator(t, b, g, weight, &loss, err)) < 0) return rc;
-            num->loss += loss;
-            num->gen_loss[g] += loss * b->n_gen;
-        }
+        if ((rc = run_group(t, b, 1.0 / ((double)n * b->n_gen), num, err)) < 0) return rc;
         if (t->spread) num->variance_term += variance_term(t, b->batch, b->n_gen) / n;
     }
     double sq[2] = {0, 0};
@@ -471,8 +437,10 @@ int train_update(train *t, train_numbers *num, jepa_err *err) {
     sched_at(&c->sched, t->step + 1, &num->lr, &num->wd, &num->ema);
     const double scale[2] = {clip_scale(t, num->grad_norm_enc), clip_scale(t, num->grad_norm_pred)};
     int rc;
+    uint16_t *copy = t->p.value16.p, *target_copy = t->tp.value16.p;
     for (int i = 0; i < t->p.n; i++) {
         const param *p = &t->p.item[i];
+        const int followed = p->offset < t->enc_elements; /* the target lies at the same offset */
         if (!t->touched[i]) continue; /* a token without a gradient is neither updated nor decayed, as in PyTorch; nor is a fixed table */
         const op_adamw a = {.n = p->count,
                             .param = param_value(&t->p, i),
@@ -484,11 +452,15 @@ int train_update(train *t, train_numbers *num, jepa_err *err) {
                             .beta1 = c->beta1,
                             .beta2 = c->beta2,
                             .eps = c->adam_eps,
-                            .grad_scale = scale[p->offset >= t->enc_elements],
-                            .step = t->step + 1};
+                            .grad_scale = scale[!followed],
+                            .step = t->step + 1,
+                            .param16 = copy ? copy + p->offset : NULL,
+                            .target = followed ? (float *)t->tp.value.p + p->offset : NULL,
+                            .momentum = num->ema,
+                            .target16 = followed && target_copy ? target_copy + p->offset : NULL};
         if ((rc = o->adamw(t->q, &a)) < 0) return err_set(err, rc, "%s could not be updated", p->name);
     }
-    if ((rc = follow(t, num->ema)) < 0) return err_set(err, rc, "the target encoder could not be updated");
+    if ((rc = follow_fixed(t)) < 0) return err_set(err, rc, "the target encoder could not be updated");
     if ((rc = queue_wait(t->q, err)) < 0) return rc;
     num->step = ++t->step;
     return 0;

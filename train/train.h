@@ -27,7 +27,7 @@ void sched_at(const sched_cfg *c, int64_t step, double *lr, double *wd, double *
 double sched_lambda(int64_t iteration, double lambda, int64_t start, int64_t end);
 
 /* ---- configuration (train/config.c): the published YAML ---- */
-enum { MAX_GENERATORS = 8, MAX_DATASETS = 64 };
+enum { MAX_GENERATORS = 8, MAX_DATASETS = 64, TRAIN_MEMORY_AUTO = MEM_AUTO };
 /* V-JEPA 2: the published index counts clip-length groups, not generators: one clip length, and all use token 0. V-JEPA 1: generator i
  * uses token i mod num_mask_tokens. */
 typedef enum { TOKEN_BY_CLIP_LENGTH, TOKEN_BY_GENERATOR } token_rule;
@@ -37,6 +37,7 @@ typedef struct train_cfg {
     sched_cfg sched; double loss_exp, beta1, beta2, adam_eps, init_sd, clip_grad;
     int smooth_l1;                 /* I-JEPA: smooth L1 (beta 1) instead of |z-h|^loss_exp / loss_exp */
     token_rule mask_token_rule;
+    dtype type;                    /* T_F32 or T_BF16: products and most activations in bf16 beside float32 masters */
     int report_variance;           /* train_numbers.variance_term is computed */
     char *datasets[MAX_DATASETS]; double dataset_weight[MAX_DATASETS]; int n_datasets, has_weights;
     feed_cfg feed;                 /* batch = mask group; accumulate = global batch / batch */
@@ -48,6 +49,9 @@ typedef struct train_cfg {
     uint64_t seed;
     char folder[512]; char config_path[512];
     recompute recompute_level;
+    int micro_batch;               /* samples of a mask group that run together, the others after them; 0: all. Same gradients within rounding */
+    int64_t memory_limit;          /* > 0 bytes, or TRAIN_MEMORY_AUTO: what is free. The fastest recompute_level (from the one given on) and
+                                    * micro_batch (where 0) whose plan fits are chosen. 0: as they are given */
     struct yaml *resolved;         /* what is written as config.yaml */
     char notes[2048];              /* "mem_per_gpu: read, not used" lines */
 } train_cfg;
@@ -83,7 +87,10 @@ int train_copy_target(train *t, jepa_err *err);                /* target = copy 
 void train_set_step(train *t, int64_t step);                   /* on resume */
 /* What the last group left behind: layer-normed target tokens (which 1) or context tokens of the last generator (which 0), on the device. JEPA_E_END: none yet. */
 int train_features(const train *t, int which, const float **tokens, int64_t *clips, int64_t *per_clip, int64_t *d);
-void train_plan(const train *t, char *text, size_t size);      /* memory by part, a line each */
+void train_plan(const train *t, char *text, size_t size);      /* memory by part, recomputation and micro-batch, a line each */
+void train_plan_choices(const train *t, char *text, size_t size); /* what each recomputation and micro-batch would need */
+/* What memory_limit led to; given to another trainer's configuration it gives the same plan. limit: as cfg, auto replaced by bytes. */
+void train_chosen(const train *t, recompute *level, int *micro, int64_t *limit);
 
 void train_model_cfg(const train_cfg *c, model_cfg *m);         /* what a checkpoint of this run says of itself */
 
