@@ -39,7 +39,6 @@ int check_linear(const op_linear *a) {
         return JEPA_E_USE;
     if (a->rows > 0 && (!one(a->x, a->x16) || (!a->w && !a->w16 && !a->pw) || !one(a->y, a->y16))) return JEPA_E_USE;
     if (a->r && a->r == a->y && stride_or(a->ldr, a->out) != stride_or(a->ldy, a->out)) return JEPA_E_USE;
-    if (a->x16 || a->w16 || a->y16 || a->pre16) return JEPA_E_UNSUPPORTED; /* GUARD */
     return type_rc(a->type);
 }
 
@@ -52,7 +51,6 @@ int check_linear_bwd(const op_linear_bwd *a) {
         return JEPA_E_USE;
     if (a->add && (a->dx16 || a->pre || a->pre16)) return JEPA_E_USE;
     if (a->rows > 0 && (!one(a->dy, a->dy16) || ((a->dx || a->dx16) && !one(a->w, a->w16)) || (a->dw && !one(a->x, a->x16)))) return JEPA_E_USE;
-    if (a->dy16 || a->x16 || a->w16 || a->dx16 || a->pre || a->pre16 || a->x_act) return JEPA_E_UNSUPPORTED; /* GUARD */
     return type_rc(a->type);
 }
 

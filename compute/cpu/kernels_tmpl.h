@@ -5,6 +5,7 @@
 #include "compute/cpu/attention_bwd_tmpl.h"
 #include "compute/cpu/convert_tmpl.h"
 #include "compute/cpu/layernorm_tmpl.h"
+#include "compute/cpu/linear_bwd_tmpl.h"
 #include "compute/cpu/linear_tmpl.h"
 #include "compute/cpu/optim_tmpl.h"
 #include "compute/cpu/rope_tmpl.h"
