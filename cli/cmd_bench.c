@@ -141,7 +141,7 @@ static int sizes(bencher *b, jepa_err *err) {
     e->img_height = e->img_width = 224;
     int rc = 0;
     if (b->cfg.model) {
-        const ck_hints hints = {.arch = b->open.arch};
+        const ck_hints hints = {.arch = b->open.arch, .family = b->open.family, .config = b->open.config, .heads = b->open.heads, .pred_heads = b->open.predictor_heads};
         ck *k = NULL;
         model_cfg m;
         rc = ck_open_as(&k, b->cfg.model, &hints, err);
@@ -169,6 +169,9 @@ static int step(bencher *b, jepa_err *err) {
         return rc;
     }
     if (b->config && b->batch) c.feed.batch = b->batch;
+    if (b->c->precision || !b->config) c.type = !strcmp(b->cfg.precision, "bf16") ? T_BF16 : T_F32; /* else the configuration's */
+    const char *before = b->cfg.precision;
+    b->cfg.precision = c.type == T_BF16 ? "bf16" : "f32";
     if (b->config && c.accumulate > 1) cli_line(b->c, "%s: a step of this run has %d mask groups; one of them, and the update, is measured", b->config, c.accumulate);
     measure_cfg t = b->cfg.time;
     t.profile = profile_of(b);
@@ -187,6 +190,7 @@ static int step(bencher *b, jepa_err *err) {
     }
     dev_close(&d);
     train_cfg_free(&c);
+    b->cfg.precision = before;
     return rc;
 }
 
@@ -289,6 +293,10 @@ int cmd_bench(cli *c, int argc, char **argv) {
     const opt table[] = {
         {"--model", "MODEL", "a model, as embed takes it, instead of random weights", O_TEXT, &b.cfg.model, 0, 0, "-m"},
         {"--arch", "NAME", "vit_tiny, vit_small (default), vit_base, vit_large, vit_huge, vit_giant_xformers, vit_gigantic_xformers; with -m: its size", O_TEXT, &b.open.arch, 0, 0, NULL},
+        {"--family", "F", "-m: ijepa, vjepa1, vjepa2 or vjepa21; default: told by content", O_TEXT, &b.open.family, 0, 0, NULL},
+        {"--config", "FILE", "-m: its training YAML, or a Hugging Face config.json", O_TEXT, &b.open.config, 0, 0, NULL},
+        {"--heads", "N", "-m: attention heads of the encoder, where the size is no published one", O_INT, &b.open.heads, 1, 1024, NULL},
+        {"--pred-heads", "N", "-m: attention heads of the predictor", O_INT, &b.open.predictor_heads, 1, 1024, NULL},
         {"--size", "HxW", "pixels; one number for both; default: the model's, 224", O_TEXT, &b.size, 0, 0, NULL},
         {"--frames", "T", "frames a clip; default: the model's, 16", O_INT, &b.cfg.frames, 1, 4096, NULL},
         {"--batch", "B", "clips at a time; default 1 (step: the configuration's)", O_INT, &b.batch, 1, 4096, NULL},
@@ -313,6 +321,10 @@ int cmd_bench(cli *c, int argc, char **argv) {
     if (b.size) b.cfg.height = (int)hw[0], b.cfg.width = (int)hw[1];
     if (b.open.arch && !b.cfg.model) b.cfg.arch = b.open.arch;
     b.cfg.open = &b.open, b.cfg.seed = (uint64_t)seed;
+    if (c->precision && strcmp(c->precision, "f32") && strcmp(c->precision, "bf16")) {
+        rc = err_set(&err, JEPA_E_USE, "--precision %s: f32 or bf16", c->precision);
+        goto done;
+    }
     b.cfg.precision = cli_precision(c), b.cfg.threads = c->threads, b.cfg.batch = b.batch ? b.batch : 1;
     if (b.cfg.isa) limit_products(b.cfg.isa);
     rc = sizes(&b, &err);

@@ -13,6 +13,41 @@ void bench_cfg_defaults(bench_cfg *c) {
 
 /* ---- a model ---- */
 
+/* Weights as inference in bf16 stores them, from float32 ones: to, opened alike and not allocated. */
+static int halve(const params *from, params *to, dev *d, queue *q, jepa_err *err) {
+    int rc = params_alloc(to, d, PARAMS_HALF_ONLY, err);
+    for (int i = 0; i < from->n && rc == 0; i++) rc = param_put(to, i, q, param_value(from, i), 0, from->item[i].count, err);
+    return rc;
+}
+
+static int random_encoder(bench *b, const enc_cfg *ec, jepa_err *err) {
+    params p = {0};
+    enc *e = NULL;
+    int rc;
+    if ((rc = enc_open(&b->e, ec, &b->p, "encoder.", err)) < 0) return rc;
+    if (b->type != T_BF16) rc = (rc = params_alloc(&b->p, b->d, 0, err)) < 0 ? rc : enc_init(b->e, b->q, 0.02, b->c.seed, err);
+    else if ((rc = enc_open(&e, ec, &p, "encoder.", err)) == 0 && (rc = params_alloc(&p, b->d, 0, err)) == 0 && (rc = enc_init(e, b->q, 0.02, b->c.seed, err)) == 0 &&
+             (rc = enc_set_type(b->e, T_BF16, err)) == 0)
+        rc = halve(&p, &b->p, b->d, b->q, err);
+    enc_close(&e);
+    params_close(&p);
+    return rc < 0 ? rc : enc_pack(b->e, b->q, err);
+}
+
+static int random_predictor(bench *b, const pred_cfg *pc, jepa_err *err) {
+    params p = {0};
+    pred *e = NULL;
+    int rc;
+    if ((rc = pred_open(&b->pr, pc, &b->pp, "predictor.", err)) < 0) return rc;
+    if (b->type != T_BF16) rc = (rc = params_alloc(&b->pp, b->d, 0, err)) < 0 ? rc : pred_init(b->pr, b->q, 0.02, b->c.seed + 1, err);
+    else if ((rc = pred_open(&e, pc, &p, "predictor.", err)) == 0 && (rc = params_alloc(&p, b->d, 0, err)) == 0 &&
+             (rc = pred_init(e, b->q, 0.02, b->c.seed + 1, err)) == 0 && (rc = pred_set_type(b->pr, T_BF16, err)) == 0)
+        rc = halve(&p, &b->pp, b->d, b->q, err);
+    pred_close(&e);
+    params_close(&p);
+    return rc < 0 ? rc : pred_pack(b->pr, b->q, err);
+}
+
 static int random_weights(bench *b, int predictor, jepa_err *err) {
     enc_cfg ec;
     pred_cfg pc;
@@ -22,18 +57,15 @@ static int random_weights(bench *b, int predictor, jepa_err *err) {
     ec.img_height = b->c.height ? b->c.height : 224;
     ec.img_width = b->c.width ? b->c.width : 224;
     if ((rc = enc_cfg_size(&ec, b->c.arch, err)) < 0 || (rc = dev_open(&b->d, b->c.device, b->c.threads, err)) < 0 ||
-        (b->c.isa && (rc = dev_limit_isa(b->d, b->c.isa, err)) < 0) || (rc = queue_open(&b->q, b->d, err)) < 0 || (rc = enc_open(&b->e, &ec, &b->p, "encoder.", err)) < 0 ||
-        (rc = params_alloc(&b->p, b->d, 0, err)) < 0 || (rc = enc_init(b->e, b->q, 0.02, b->c.seed, err)) < 0 || (rc = enc_pack(b->e, b->q, err)) < 0)
+        (b->c.isa && (rc = dev_limit_isa(b->d, b->c.isa, err)) < 0) || (rc = queue_open(&b->q, b->d, err)) < 0 || (rc = random_encoder(b, &ec, err)) < 0)
         return rc;
     b->ep = &b->p, b->prp = &b->pp;
     b->frames = ec.num_frames, b->height = ec.img_height, b->width = ec.img_width;
     snprintf(b->name, sizeof b->name, "%s", b->c.arch);
-    if (!predictor) return 0;
     pred_cfg_defaults(&pc, &ec);
-    if ((rc = pred_open(&b->pr, &pc, &b->pp, "predictor.", err)) < 0 || (rc = params_alloc(&b->pp, b->d, 0, err)) < 0 ||
-        (rc = pred_init(b->pr, b->q, 0.02, b->c.seed + 1, err)) < 0)
-        return rc;
-    return pred_pack(b->pr, b->q, err);
+    if (predictor && (rc = random_predictor(b, &pc, err)) < 0) return rc;
+    memory_mark(); /* float32 weights that became bf16 ones are gone */
+    return 0;
 }
 
 static int from_file(bench *b, int predictor, jepa_err *err) {
@@ -41,13 +73,13 @@ static int from_file(bench *b, int predictor, jepa_err *err) {
     int rc;
     jepa_options_defaults(&o);
     if (b->c.open) o = *b->c.open;
-    o.device = b->c.device, o.threads = b->c.threads, o.predictor = predictor;
+    o.device = b->c.device, o.precision = b->c.precision, o.threads = b->c.threads, o.predictor = predictor;
     if ((rc = jepa_open(&b->m, b->c.model, &o, err)) < 0 || (b->c.isa && (rc = dev_limit_isa(b->m->d, b->c.isa, err)) < 0) || (rc = jepa_session(b->m, &b->run, err)) < 0) return rc;
     b->d = b->m->d, b->q = b->run->q, b->e = b->m->e, b->pr = b->m->pr, b->ep = &b->m->p, b->prp = &b->m->pp;
     b->frames = b->c.frames ? b->c.frames : b->m->ec.num_frames;
     b->height = b->c.height ? b->c.height : b->m->ec.img_height;
     b->width = b->c.width ? b->c.width : b->m->ec.img_width;
-    snprintf(b->name, sizeof b->name, "%s %s", b->m->mc.family, b->m->mc.variant);
+    snprintf(b->name, sizeof b->name, "%s%s%s", b->m->mc.family, b->m->mc.variant[0] ? " " : "", b->m->mc.variant);
     return 0;
 }
 
@@ -56,6 +88,7 @@ int bench_open(bench **out, const bench_cfg *c, int predictor, jepa_err *err) {
     bench *b = mem_alloc(1, sizeof *b);
     if (!b) return err_set(err, JEPA_E_MEMORY, "no memory to measure");
     b->c = *c;
+    b->type = !strcmp(c->precision, "bf16") ? T_BF16 : T_F32;
     memory_mark(); /* where it is refused, peaks are the whole process's */
     int rc = c->batch < 1 || c->batch > 4096 ? err_set(err, JEPA_E_USE, "%lld clips at a time; 1 to 4096 are possible", (long long)c->batch)
              : c->model                      ? from_file(b, predictor, err)

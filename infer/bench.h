@@ -13,7 +13,7 @@ typedef struct bench_cfg {
     const char *arch;            /* "vit_small", …: random weights, V-JEPA 2's configuration */
     const char *model;           /* a file instead (jepa_open), with open's options; NULL: arch */
     const jepa_options *open;
-    const char *device, *precision; /* "cpu", "ref"; "f32" … */
+    const char *device, *precision; /* "cpu", "ref"; "f32" or "bf16" */
     const char *isa;             /* dev_limit_isa: no more than these instructions; NULL: what the machine has */
     int threads;                 /* 0: all cores */
     int frames, height, width;   /* 0: the model's; arch: 16 of 224 x 224 */
@@ -25,7 +25,7 @@ void bench_cfg_defaults(bench_cfg *c);
 
 typedef struct bench { /* a device with a model on it */
     bench_cfg c;
-    dev *d; queue *q;
+    dev *d; queue *q; dtype type;
     jepa *m; jepa_run *run;      /* c.model */
     params p, pp;                /* c.arch */
     enc *e; pred *pr;            /* m's, or its own */

@@ -97,14 +97,19 @@ static void test_inference_counted(void **state) {
     bench_cfg_defaults(&c);
     c.arch = "vit_tiny", c.frames = 2, c.height = 64, c.width = 48, c.batch = 2, c.threads = 1;
     c.time = (measure_cfg){.repeat = 1};
-    for (int predictor = 0; predictor < 2; predictor++) {
+    int64_t weights[2] = {0};
+    for (int k = 0; k < 4; k++) {
+        const int predictor = k % 2;
+        c.precision = k < 2 ? "f32" : "bf16";
         op_profile p = {.n = 0};
         c.time.profile = &p;
         assert_int_equal(bench_open(&b, &c, predictor, &err), 0);
         assert_int_equal(predictor ? bench_predictor(b, &m, &err) : bench_encoder(b, &m, &err), 0);
         assert_true(m.flops > 0 && counted(&p) == m.flops);
         assert_int_equal(m.time.n, 1);
-        assert_true(m.weights > 0 && m.working > 0);
+        assert_true(m.working > 0);
+        if (k < 2) weights[k] = m.weights;
+        else assert_true(m.weights > weights[k - 2] / 2 && m.weights < weights[k - 2] * 0.52); /* biases, norms and tokens stay float32: 1 % */
         bench_close(&b);
     }
     c.height = 33;
