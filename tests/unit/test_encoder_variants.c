@@ -32,13 +32,13 @@ static void names_and_shapes(void **s) {
         int64_t dim[5];
         int flags;
     } want[] = {
-        {0, "encoder.patch_embed.proj.weight", 4, {28, 3, 4, 4}, 0},
+        {0, "encoder.patch_embed.proj.weight", 4, {28, 3, 4, 4}, PARAM_PRODUCT},
         {0, "encoder.pos_embed", 3, {1, 6, 28}, PARAM_FIXED},
         {0, "encoder.norm.weight", 1, {28}, PARAM_NO_DECAY},
         {2, "encoder.pos_embed", 3, {1, 12, 24}, PARAM_FIXED},
-        {2, "encoder.patch_embed.proj.weight", 5, {24, 3, 2, 4, 4}, 0},
-        {5, "encoder.patch_embed.proj.weight", 5, {28, 3, 2, 4, 4}, 0},
-        {5, "encoder.patch_embed_img.proj.weight", 5, {28, 3, 1, 4, 4}, 0},
+        {2, "encoder.patch_embed.proj.weight", 5, {24, 3, 2, 4, 4}, PARAM_PRODUCT},
+        {5, "encoder.patch_embed.proj.weight", 5, {28, 3, 2, 4, 4}, PARAM_PRODUCT},
+        {5, "encoder.patch_embed_img.proj.weight", 5, {28, 3, 1, 4, 4}, PARAM_PRODUCT},
         {5, "encoder.patch_embed_img.proj.bias", 1, {28}, PARAM_NO_DECAY},
         {5, "encoder.img_mod_embed", 3, {1, 1, 28}, 0},
         {5, "encoder.video_mod_embed", 3, {1, 1, 28}, 0},

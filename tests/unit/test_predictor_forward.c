@@ -157,7 +157,9 @@ static void names_and_first_weights_are_the_published_ones(void **s) {
         if (k < 0) fail_msg("no %s", want[i].name);
         assert_int_equal(m.p.item[k].rank, want[i].rank);
         for (int d = 0; d < want[i].rank; d++) assert_int_equal(m.p.item[k].dim[d], want[i].dim[d]);
-        assert_int_equal(m.p.item[k].flags, want[i].rank == 1 ? PARAM_NO_DECAY : 0); /* mask tokens are decayed */
+        assert_int_equal(m.p.item[k].flags, want[i].rank == 1   ? PARAM_NO_DECAY
+                                                 : want[i].rank == 2 ? PARAM_PRODUCT
+                                                                     : 0); /* mask tokens are decayed */
     }
     must(pred_init(m.e, m.q, 0.02, 1, &err));
     for (int t = 0; t < 3; t++) {
