@@ -38,17 +38,24 @@ static inline size_t att_bwd_cut(att_bwd_mem *m, float *base, int64_t queries, i
 
 /* Scores → p, and do·v → ds, in place, for n keys. */
 static inline void att_bwd_row(float *p, float *ds, int64_t n, float lse, float delta) {
-    vf low = vset(lse), mean = vset(delta);
+    vf base = vset(lse), mean = vset(delta), turn = vset(EXP2_MAGIC), low = vset(-125), high = vset(128), x[EXP2_BATCH];
     int64_t j = 0;
-    for (; j + VW <= n; j += VW) {
-        vf x = vexp2(vload(p + j) - low);
-        vstore(p + j, x);
-        vstore(ds + j, x * (vload(ds + j) - mean));
+    for (; j + EXP2_BATCH * VW <= n; j += EXP2_BATCH * VW) {
+        UNROLL
+        for (int u = 0; u < EXP2_BATCH; u++) x[u] = vmin(high, vload(p + j + u * VW) - base);
+        vexp2_from(x, turn, low);
+        UNROLL
+        for (int u = 0; u < EXP2_BATCH; u++) {
+            vstore(p + j + u * VW, x[u]);
+            vstore(ds + j + u * VW, x[u] * (vload(ds + j + u * VW) - mean));
+        }
     }
-    if (j < n) {
-        vf x = vexp2(vload(p + j) - low);
-        vstore_part(p + j, x, n - j);
-        vstore_part(ds + j, x * (vload(ds + j) - mean), n - j);
+    for (; j < n; j += VW) { /* in whole vectors: what lies past n is read by nobody */
+        UNROLL
+        for (int u = 0; u < EXP2_BATCH; u++) x[u] = vmin(high, vload(p + j) - base);
+        vexp2_from(x, turn, low);
+        vstore(p + j, x[0]);
+        vstore(ds + j, x[0] * (vload(ds + j) - mean));
     }
 }
 

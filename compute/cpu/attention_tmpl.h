@@ -1,7 +1,7 @@
 /* attention_tmpl.h: softmax attention over tiles of keys, forward.
  *
- * For one head and a chunk of queries: each tile of KEYS keys is laid out once (keys transposed, values in panels), then each group of
- * QUERIES rows takes its scores s, in units of log 2, p = 2^(s - m), and adds Σ p to its sum l and Σ p·v to its output.
+ * For one head and a chunk of queries: as many tiles of KEYS keys as stay in the second cache are laid out (keys transposed, values in
+ * panels), then each group of QUERIES rows goes through them: it takes its scores s, in units of log 2, p = 2^(s - m), and adds Σ p to its sum l and Σ p·v to its output.
  *
  * m keeps p in range; it need not be the maximum. A row's and a tile's lengths bound a score: |s| <= |q|·|k|. While that is below
  * m + ROOM, m stays as it is (0 at first), nothing has to be looked up or scaled again, and the exponential is taken while the scores
@@ -10,6 +10,7 @@
 #ifndef JEPA_ATTENTION_TMPL_H
 #define JEPA_ATTENTION_TMPL_H
 #include <math.h>
+#include <stdatomic.h>
 #include <string.h>
 #include "compute/cpu/attention_rows_tmpl.h"
 #include "compute/cpu/tile_tmpl.h"
@@ -44,16 +45,21 @@ static inline int64_t att_width(int64_t head_dim) /* row length inside: whole ve
 
 typedef struct att_fwd {
     const op_attention *a;
-    int64_t ldq, ldk, ldv, ldo, width, chunk, chunks, items;
+    int64_t ldq, ldk, ldv, ldo, width;
+    int64_t span; /* keys laid out at a time: what half of the second cache holds */
+    int64_t chunk, chunks, items;
+    atomic_int_fast64_t next; /* the first item that nobody has taken */
     int workers;
     double scale;
     float *scratch;
     size_t each; /* floats per worker */
 } att_fwd;
 
-static inline size_t att_fwd_floats(int64_t chunk, int64_t width, int64_t head_dim) {
-    int64_t vectors = (head_dim + PANEL - 1) / PANEL * PANEL;
-    return (size_t)(2 * chunk * width + chunk * (VW + 32) + KEYS * head_dim + KEYS * vectors + QUERIES * SCORE_LD + 64);
+enum { SPAN_FLOATS = 64 * 1024 };
+
+static inline size_t att_fwd_floats(const att_fwd *f) {
+    int64_t row = 2 * f->width + VW + 2, key = f->a->head_dim + pieces(f->a->head_dim, PANEL) * PANEL;
+    return (size_t)(f->chunk * row + f->span * key + QUERIES * SCORE_LD + f->span / KEYS + 64);
 }
 
 /* n scores → p, in whole vectors; returns their sum over the first n. m: a whole number below M_MOST. */
@@ -125,9 +131,39 @@ static inline int att_keeps(int64_t n, float length, const float *norm, float *m
     return 1;
 }
 
+/* One group of n <= QUERIES rows from query i on, over the keys [j0, j0 + keys) of one tile. q, o, l, m, norm: the group's. */
+static inline void att_fwd_tile(const att_fwd *f, int64_t i, int64_t n, int64_t j0, int64_t keys, const float *kt, const float *vp, float length,
+                                const float *q, float *o, float *l, float *m, const float *norm, float *s) {
+    int64_t hd = f->a->head_dim, w = f->width, nv = (hd + VW - 1) / VW, nk = f->a->nk, block = f->a->block;
+    int64_t see = att_mine(i + n - 1, j0, keys, nk, block);
+    if (see == 0) return;
+    tile qk = {.a = q, .am = w, .ak = 1, .b = kt, .bk = PANEL, .panel = hd * PANEL, .c = s, .ldc = SCORE_LD};
+    tile pv = {.a = s, .am = SCORE_LD, .ak = 1, .b = vp, .bk = PANEL, .panel = KEYS * PANEL, .c = o, .ldc = w, .add = 1};
+    tile_product(&qk, n, (see + VW - 1) / VW, hd);
+    if (att_mine(i, j0, keys, nk, block) == see && att_keeps(n, length, norm, m)) {
+        for (int64_t u = 0; u < n; u++) vstore(l + u * VW, vload(l + u * VW) + att_powers(s + u * SCORE_LD, see, m[u]));
+        tile_product(&pv, n, nv, see);
+        return;
+    }
+    /* Rows that see equally many keys go on together: a probability of 0 would still bring in a NaN from what a row may not see. */
+    for (int64_t from = 0, end = 0; from < n; from = end) {
+        int64_t mine = att_mine(i + from, j0, keys, nk, block);
+        while (end < n && att_mine(i + end, j0, keys, nk, block) == mine) end++;
+        if (mine == 0) continue;
+        for (int64_t u = from; u < end; u++) {
+            float turn = att_softmax(s + u * SCORE_LD, mine, &m[u], l + u * VW);
+            if (turn == 1) continue;
+            for (int64_t c = 0; c < nv * VW; c += VW) vstore(o + u * w + c, vload(o + u * w + c) * vset(turn));
+        }
+        pv.a = s + from * SCORE_LD;
+        pv.c = o + from * w;
+        tile_product(&pv, end - from, nv, mine);
+    }
+}
+
 static inline void att_fwd_item(const att_fwd *f, int64_t item, float *mem) {
     const op_attention *a = f->a;
-    int64_t hd = a->head_dim, w = f->width, nv = (hd + VW - 1) / VW;
+    int64_t hd = a->head_dim, w = f->width, vectors = pieces(hd, PANEL) * PANEL;
     int64_t i0 = item % f->chunks * f->chunk, rows = least(f->chunk, a->nq - i0);
     int64_t h = item / f->chunks % a->heads, b = item / f->chunks / a->heads;
     att_src qs = att_src_of(a->q, a->q16, f->ldq, b, a->nq, h, hd, a->cs, a->cs_per_batch);
@@ -136,44 +172,22 @@ static inline void att_fwd_item(const att_fwd *f, int64_t item, float *mem) {
     att_dst os = att_dst_of(a->o, a->o16, f->ldo, b, a->nq, h, hd, NULL, 0);
     int64_t list = (f->chunk + 15) / 16 * 16;
     float *q = mem, *o = q + f->chunk * w, *l = o + f->chunk * w, *m = l + f->chunk * VW, *norm = m + list;
-    float *kt = norm + list, *vp = kt + KEYS * hd, *s = vp + KEYS * ((hd + PANEL - 1) / PANEL * PANEL);
+    float *kt = norm + list, *vp = kt + f->span * hd, *s = vp + f->span * vectors, *length = s + QUERIES * SCORE_LD;
     att_rows(q, w, &qs, i0, rows, (float)(f->scale * LOG2E), norm);
     memset(o, 0, (size_t)(rows * w) * sizeof *o);
     memset(l, 0, (size_t)(rows * VW) * sizeof *l);
     for (int64_t i = 0; i < rows; i++) m[i] = -INFINITY;
     int64_t last = att_seen(i0 + rows - 1, a->nk, a->block);
-    for (int64_t j0 = 0; j0 < last; j0 += KEYS) {
-        int64_t keys = least(KEYS, last - j0);
-        float length = att_transpose(kt, &ks, j0, keys);
-        if (!(att_panels(vp, &vs, j0, keys, KEYS) <= V_MOST)) length = INFINITY;
-        for (int64_t r = 0; r < rows; r += QUERIES) {
-            int64_t n = least(QUERIES, rows - r), see = att_mine(i0 + r + n - 1, j0, keys, a->nk, a->block);
-            if (see == 0) continue;
-            tile pv = {.a = s, .am = SCORE_LD, .ak = 1, .b = vp, .bk = PANEL, .panel = KEYS * PANEL, .c = o + r * w, .ldc = w, .add = 1};
-            tile qk = {.a = q + r * w, .am = w, .ak = 1, .b = kt, .bk = PANEL, .panel = hd * PANEL, .c = s, .ldc = SCORE_LD};
-            tile_product(&qk, n, (see + VW - 1) / VW, hd);
-            if (att_mine(i0 + r, j0, keys, a->nk, a->block) == see && att_keeps(n, length, norm + r, m + r)) {
-                for (int64_t i = r; i < r + n; i++)
-                    vstore(l + i * VW, vload(l + i * VW) + att_powers(s + (i - r) * SCORE_LD, see, m[i]));
-                tile_product(&pv, n, nv, see);
-                continue;
-            }
-            /* Rows that see equally many keys go on together: a probability of 0 would still bring in a NaN from what a row may not see. */
-            for (int64_t i = 0, end = 0; i < n; i = end) {
-                int64_t mine = att_mine(i0 + r + i, j0, keys, a->nk, a->block);
-                while (end < n && att_mine(i0 + r + end, j0, keys, a->nk, a->block) == mine) end++;
-                if (mine == 0) continue;
-                float *out = o + (r + i) * w;
-                for (int64_t u = 0; u < end - i; u++) {
-                    float turn = att_softmax(s + (i + u) * SCORE_LD, mine, &m[r + i + u], l + (r + i + u) * VW);
-                    if (turn == 1) continue;
-                    for (int64_t c = 0; c < nv * VW; c += VW) vstore(out + u * w + c, vload(out + u * w + c) * vset(turn));
-                }
-                pv.a = s + i * SCORE_LD;
-                pv.c = out;
-                tile_product(&pv, end - i, nv, mine);
-            }
+    for (int64_t first = 0; first < last; first += f->span) {
+        int64_t end = least(last, first + f->span);
+        for (int64_t j = first, t = 0; j < end; j += KEYS, t++) {
+            length[t] = att_transpose(kt + t * KEYS * hd, &ks, j, least(KEYS, end - j));
+            if (!(att_panels(vp + t * KEYS * vectors, &vs, j, least(KEYS, end - j), KEYS) <= V_MOST)) length[t] = INFINITY;
         }
+        for (int64_t r = 0; r < rows; r += QUERIES)
+            for (int64_t j = first, t = 0; j < end; j += KEYS, t++)
+                att_fwd_tile(f, i0 + r, least(QUERIES, rows - r), j, least(KEYS, end - j), kt + t * KEYS * hd, vp + t * KEYS * vectors, length[t],
+                             q + r * w, o + r * w, l + r * VW, m + r, norm + r, s);
     }
     for (int64_t i = 0; i < rows; i++) {
         float total = vsum(vload(l + i * VW));
@@ -183,8 +197,9 @@ static inline void att_fwd_item(const att_fwd *f, int64_t item, float *mem) {
 }
 
 static inline void att_fwd_worker(void *ctx, int64_t worker) {
-    const att_fwd *f = ctx;
-    for (int64_t item = worker; item < f->items; item += f->workers) att_fwd_item(f, item, f->scratch + (size_t)worker * f->each);
+    att_fwd *f = ctx;
+    int64_t item;
+    while ((item = atomic_fetch_add(&f->next, 1)) < f->items) att_fwd_item(f, item, f->scratch + (size_t)worker * f->each);
 }
 
 static inline int t_attention(queue *q, const op_attention *a) {
@@ -208,7 +223,9 @@ static inline int t_attention(queue *q, const op_attention *a) {
     f.chunks = pieces(a->nq, f.chunk);
     f.items = heads * f.chunks;
     if (f.workers > f.items) f.workers = (int)f.items;
-    f.each = (att_fwd_floats(f.chunk, f.width, a->head_dim) + 15) / 16 * 16;
+    f.span = SPAN_FLOATS / (a->head_dim + pieces(a->head_dim, PANEL) * PANEL) / KEYS * KEYS;
+    f.span = least(f.span, pieces(a->nk, KEYS) * KEYS);
+    f.each = (att_fwd_floats(&f) + 15) / 16 * 16;
     f.scratch = queue_scratch(q, (size_t)f.workers * f.each * sizeof(float));
     if (!f.scratch) return JEPA_E_MEMORY;
     pool_for(f.workers, f.workers, att_fwd_worker, &f);
