@@ -96,9 +96,15 @@ void rng_permute(rng *r, uint32_t *index, uint32_t n); /* index[0..n) = a random
 
 /* ---- threads ---- */
 
-/* The one compute team. fn(ctx, i) runs once for each i in [0,n), on up to `threads` threads, and pool_for returns
- * after the last; which thread runs which i is fixed by (i, n, threads). With OpenMP this is the team that oneDNN uses too. */
-void pool_for(int threads, int64_t n, void (*fn)(void *ctx, int64_t i), void *ctx);
+/* A team of threads. pool_for: fn(ctx, i) runs once for each i in [0,n), on up to `threads` of the team with the caller as one of them, and
+ * returns after the last. Each starts on its share of [0,n) and then helps with what others have not begun, so nothing may depend on which
+ * thread runs which i. The team serves one caller at a time: another one who comes meanwhile (from inside fn, too) runs all of its items itself.
+ * Threads are started by the first job that wants them; they wait by a short spin and then sleep. p NULL: the caller alone. */
+typedef struct team team;
+int pool_open(team **out, int threads, jepa_err *err); /* threads: the caller's included */
+void pool_for(team *p, int threads, int64_t n, void (*fn)(void *ctx, int64_t i), void *ctx);
+void pool_close(team **p); /* not while a job runs */
+void pool_once(int threads, int64_t n, void (*fn)(void *ctx, int64_t i), void *ctx); /* a team for one job, of long items */
 int pool_cores(void); /* cores this process may use (affinity mask and cgroup quota), at least 1 */
 
 /* ---- files ---- */

@@ -68,7 +68,7 @@ static int fill(cli *c, jepa_run *run, const clip_plan *p, set *s, clip_cache *c
         uint8_t *clip = cache->clip + (size_t)i * bytes;
         if (i >= cache->n) {
             decoding d = {.p = p, .from = &s->list->at[i], .clip = clip, .bytes = bytes};
-            pool_for(c->threads ? c->threads : pool_cores(), n, decode_one, &d);
+            pool_once(c->threads ? c->threads : pool_cores(), n, decode_one, &d);
             for (int64_t j = 0; j < n; j++) {
                 const item *it = &s->list->at[i + j];
                 if (it->label < 0) return err_set(err, JEPA_E_MODEL, "%s (line %d): no label; a probe needs one for each clip", it->path, it->line);

@@ -100,7 +100,7 @@ int cmd_synth(cli *c, int argc, char **argv) {
     int threads = c->threads ? c->threads : pool_cores();
     for (w.from = 0; w.from < clips; w.from += w.n) { /* in pieces, so that progress can be shown and a signal is obeyed */
         w.n = clips - w.from < 256 ? clips - w.from : 256;
-        pool_for(threads, w.n, one, &w);
+        pool_once(threads, w.n, one, &w);
         if (w.failed) {
             err = w.err;
             rc = w.err.code;

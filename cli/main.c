@@ -123,16 +123,7 @@ static void versions(void) {
     printf("%s\n", video_libraries());
 }
 
-/* Compute threads that wait for each other spin some 300,000 turns by default; where other work shares the cores, the spinning thread burns the
- * slice that the awaited one needs, and a step takes ten times as long (docs/speed.md). libgomp reads the setting only when it is loaded, so it
- * is set and the program starts once more. What the user set stays. */
-static void spin_less(char **argv) {
-    if (getenv("GOMP_SPINCOUNT") || getenv("OMP_WAIT_POLICY") || setenv("GOMP_SPINCOUNT", "10000", 1)) return;
-    execv("/proc/self/exe", argv); /* comes back only where it failed: then it goes on as it is */
-}
-
 int main(int argc, char **argv) {
-    spin_less(argv);
     cli c = {.device = "auto"};
     struct sigaction sa;
     memset(&sa, 0, sizeof sa);

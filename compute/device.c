@@ -14,11 +14,14 @@ unsigned cpu_detect(void) {
     if ((f & CPU_AVX2) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
         __builtin_cpu_supports("avx512dq"))
         f |= CPU_AVX512;
+#elif defined(__aarch64__)
+    f |= CPU_NEON;
 #endif
     return f;
 }
 
 static const char *isa_text(unsigned flags) {
+    if (flags & CPU_NEON) return "neon kernels";
     if (flags & CPU_AVX512) return "avx512 kernels";
     return flags & CPU_AVX2 ? "avx2+fma kernels" : "portable kernels";
 }
@@ -60,6 +63,11 @@ int dev_open(dev **out, const char *name, int threads, jepa_err *err) {
     d->threads = kind == DEV_REF ? 1 : threads ? threads : pool_cores();
     d->found = cpu_detect();
     d->flags = kind == DEV_REF ? 0 : d->found;
+    int rc = kind == DEV_REF ? 0 : pool_open(&d->team, d->threads, err);
+    if (rc < 0) {
+        dev_close(&d);
+        return err_prefix(err, rc, "device %s", name);
+    }
     fill(d);
     *out = d;
     return 0;
@@ -67,7 +75,10 @@ int dev_open(dev **out, const char *name, int threads, jepa_err *err) {
 
 void dev_close(dev **d) {
     if (!d) return;
-    if (*d) profile_close(*d);
+    if (*d) {
+        profile_close(*d);
+        pool_close(&(*d)->team);
+    }
     mem_free(*d);
     *d = NULL;
 }
@@ -86,8 +97,10 @@ int dev_limit_isa(dev *d, const char *isa, jepa_err *err) {
         want = CPU_AVX2;
     else if (!strcmp(isa, "avx512"))
         want = CPU_AVX2 | CPU_AVX512;
+    else if (!strcmp(isa, "neon"))
+        want = CPU_NEON;
     else
-        return err_set(err, JEPA_E_USE, "instruction set %s: known are portable, avx2, avx512", isa);
+        return err_set(err, JEPA_E_USE, "instruction set %s: known are portable, avx2, avx512, neon", isa);
     if (want && d->kind == DEV_REF) return err_set(err, JEPA_E_UNSUPPORTED, "device ref: it has portable C only, not %s", isa);
     if ((d->found & want) != want) return err_set(err, JEPA_E_UNSUPPORTED, "instruction set %s: this machine does not have it", isa);
     d->flags = want;

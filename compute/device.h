@@ -3,9 +3,10 @@
 #define JEPA_COMPUTE_DEVICE_H
 #include "compute/ops.h"
 
-enum { /* instruction sets that kernels may use; each implies those above it */
+enum { /* instruction sets that kernels may use; each of the x86 ones implies those above it */
     CPU_AVX2 = 1,   /* AVX2 and FMA */
-    CPU_AVX512 = 2  /* AVX-512 F, BW, VL, DQ */
+    CPU_AVX512 = 2, /* AVX-512 F, BW, VL, DQ */
+    CPU_NEON = 256  /* 64-bit ARM */
 };
 
 enum dev_kind { DEV_REF, DEV_CPU };
@@ -15,6 +16,7 @@ struct dev {
     char name[16];
     char describe[160];
     int threads;
+    team *team;     /* the team of all its queues; NULL: ref */
     unsigned found; /* CPU_*: what the machine has */
     unsigned flags; /* CPU_*: what the table below was filled for */
     ops table;

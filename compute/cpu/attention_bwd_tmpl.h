@@ -195,7 +195,7 @@ static inline int t_attention_bwd(queue *q, const op_attention_bwd *a) {
     if (!scratch) return JEPA_E_MEMORY;
     for (int i = 0; i < 2 && run[i]; i++) {
         run[i]->scratch = scratch;
-        pool_for(run[i]->workers, run[i]->workers, att_bwd_worker, run[i]);
+        pool_for(q->d->team, run[i]->workers, run[i]->workers, att_bwd_worker, run[i]);
     }
     return 0;
 }

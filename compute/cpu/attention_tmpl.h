@@ -228,7 +228,7 @@ static inline int t_attention(queue *q, const op_attention *a) {
     f.each = (att_fwd_floats(&f) + 15) / 16 * 16;
     f.scratch = queue_scratch(q, (size_t)f.workers * f.each * sizeof(float));
     if (!f.scratch) return JEPA_E_MEMORY;
-    pool_for(f.workers, f.workers, att_fwd_worker, &f);
+    pool_for(q->d->team, f.workers, f.workers, att_fwd_worker, &f);
     return 0;
 }
 #endif

@@ -1,6 +1,6 @@
 /* cpu.h: what the files of the cpu back end share.
  *
- * init.c chooses: ops_init_portable, then _avx2, then _avx512, each overwriting what the one before filled.
+ * init.c chooses: ops_init_portable, then _avx2, then _avx512 (on ARM: then _neon), each overwriting what the one before filled.
  * kernels_ISA.c compile the same *_tmpl.h with other flags; product.c holds everything that knows oneDNN.
  *
  * Work is cut into pieces by its size only, never by the number of threads, and sums over pieces are added in order: the results of
@@ -12,6 +12,7 @@
 void ops_init_portable(ops *t);
 void ops_init_avx2(ops *t);
 void ops_init_avx512(ops *t);
+void ops_init_neon(ops *t);
 
 /* ---- threads ---- */
 
@@ -19,7 +20,7 @@ void ops_init_avx512(ops *t);
 enum { SERIAL_WORK = 24 * 1024 };
 
 static inline void cpu_for(queue *q, int64_t n, double work, void (*fn)(void *ctx, int64_t i), void *ctx) {
-    pool_for(work < SERIAL_WORK ? 1 : q->threads, n, fn, ctx);
+    pool_for(q->d->team, work < SERIAL_WORK ? 1 : q->threads, n, fn, ctx);
 }
 static inline int64_t pieces(int64_t n, int64_t piece) { return (n + piece - 1) / piece; }
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }

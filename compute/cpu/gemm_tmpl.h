@@ -206,7 +206,7 @@ static inline int gemm_run(queue *q, gemm *g) {
     g->mem = queue_scratch(q, (size_t)g->workers * g->each * sizeof *g->mem);
     if (!g->mem) return JEPA_E_MEMORY;
     atomic_init(&g->next, 0);
-    pool_for(g->workers, g->workers, gemm_worker, g);
+    pool_for(q->d->team, g->workers, g->workers, gemm_worker, g);
     return 0;
 }
 #endif

@@ -149,7 +149,7 @@ static void every_index_runs_once(void **s) {
     for (int threads = 1; threads < 6; threads++)
         for (int n = 0; n < 40; n++) {
             int hits[40] = {0};
-            pool_for(threads, n, count_up, hits);
+            pool_once(threads, n, count_up, hits);
             for (int i = 0; i < 40; i++) assert_int_equal(hits[i], i < n);
         }
     assert_true(pool_cores() >= 1);

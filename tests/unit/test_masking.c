@@ -265,8 +265,8 @@ static void one(void *ctx, int64_t i) {
 }
 static void any_threads(void **state) {
     job a = {{0}}, b = {{0}};
-    pool_for(1, 64, one, &a);
-    pool_for(8, 64, one, &b);
+    pool_once(1, 64, one, &a);
+    pool_once(8, 64, one, &b);
     for (int i = 0; i < 64; i++) {
         assert_non_null(a.m[i]);
         assert_non_null(b.m[i]);
