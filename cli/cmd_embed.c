@@ -195,10 +195,10 @@ static int name_of_rank(char *to, size_t size, const char *out, int rank, int ra
 
 int cmd_embed(cli *c, int argc, char **argv) {
     jepa_err err = {0};
-    enum { N_OWN = 7 };
+    enum { N_OWN = 8 };
     model_args a;
     text_list rest = {0};
-    const char *out = "embeddings.h5", *shard = NULL, *type = "f32", *who = NULL;
+    const char *out = "embeddings.h5", *shard = NULL, *type = "f32", *who = NULL, *memory = NULL;
     char of_rank[1024];
     int batch = 1, decoders = 2, gzip = 0;
     model_args_defaults(&a);
@@ -209,6 +209,7 @@ int cmd_embed(cli *c, int argc, char **argv) {
         {"--shard", "I/N", "only the inputs I, I+N, I+2N, …; default: as mpirun or srun say", O_TEXT, &shard, 0, 0, NULL},
         {"--out-type", "T", "f32 (default) or f16", O_TEXT, &type, 0, 0, NULL},
         {"--gzip", "N", ".h5: rows compressed, 1 (fast) to 9; default: not", O_INT, &gzip, 1, 9, NULL},
+        {"--memory", "SIZE", "20G, 512M or auto (what is free): fewer clips, sessions and decoders at a time so that it is enough", O_TEXT, &memory, 0, 0, NULL},
         {"--decoders", "N", "decoding threads; default 2", O_INT, &decoders, 1, 64, NULL},
     };
     sampling_options(table + N_OWN, &a);
@@ -242,6 +243,10 @@ int cmd_embed(cli *c, int argc, char **argv) {
         }
         out = of_rank;
         cli_line(c, "rank %d of %d (%s): %s", j.shard, j.shards, who, out);
+    }
+    if (memory && mem_size(memory, &j.memory)) {
+        rc = err_set(&err, JEPA_E_USE, "--memory %s: an amount as 20G or 512M, or auto, is needed", memory);
+        goto done;
     }
     if (gzip && emb_ending(out) != EMB_H5) {
         rc = err_set(&err, JEPA_E_USE, "--gzip is for .h5 outputs");

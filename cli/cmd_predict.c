@@ -77,11 +77,11 @@ int cmd_predict(cli *c, int argc, char **argv) {
     jepa_err err = {0};
     model_args a;
     text_list rest = {0};
-    const char *mask = NULL;
+    const char *mask = NULL, *memory = NULL;
     int token = -1, batch = 1, all = 0;
     predict_job j = {.out = NULL};
     model_args_defaults(&a);
-    opt table[N_SAMPLING + N_MODEL + 9] = {
+    opt table[N_SAMPLING + N_MODEL + 10] = {
         {"--mask", "SPEC", "future:from=N, multiblock[:generator=0,seed=0], tube:ratio=0.9, file:F.safetensors", O_TEXT, &mask, 0, 0, NULL},
         {"--out", "OUT.h5", "predicted, target, error and the index lists", O_TEXT, &j.out, 0, 0, "-o"},
         {"--png", "F", "the first clip's frames, below them with the error laid over", O_TEXT, &j.png, 0, 0, NULL},
@@ -91,9 +91,10 @@ int cmd_predict(cli *c, int argc, char **argv) {
         {"--mask-token", "I", "default: 0 for Meta's and our files, 1 for Hugging Face folders", O_INT, &token, 0, 9999, NULL},
         {"--encode-all", NULL, "encode all tokens and pick the context's, as Hugging Face's code does", O_FLAG, &all, 0, 0, NULL},
         {"--batch", "N", "clips computed together; default 1", O_INT, &batch, 1, 4096, NULL},
+        {"--memory", "SIZE", "20G, 512M or auto (what is free): fewer clips at a time so that it is enough", O_TEXT, &memory, 0, 0, NULL},
     };
-    sampling_options(table + 9, &a);
-    model_options(table + 9 + N_SAMPLING, &a);
+    sampling_options(table + 10, &a);
+    model_options(table + 10 + N_SAMPLING, &a);
     jepa *m = NULL;
     clip_plan p;
     pred_masks k = {0};
@@ -110,6 +111,10 @@ int cmd_predict(cli *c, int argc, char **argv) {
     }
     if (j.out && !ends(j.out, ".h5") && !ends(j.out, ".hdf5")) {
         rc = err_set(&err, JEPA_E_USE, "-o %s: predictions are written as .h5", j.out);
+        goto done;
+    }
+    if (memory && mem_size(memory, &j.memory)) {
+        rc = err_set(&err, JEPA_E_USE, "--memory %s: an amount as 20G or 512M, or auto, is needed", memory);
         goto done;
     }
     if (a.layers) {

@@ -85,6 +85,7 @@ typedef struct embed_job {
     dtype store;                 /* T_F32 or T_F16 */
     int gzip;                    /* .h5: 0 … 9 */
     int batch, threads;          /* clips a call; decoding threads */
+    int64_t memory;              /* bytes that the plan may take, or MEM_AUTO: what is free; 0: batch, threads and encoders as they are given */
     int encoders;                /* sessions that compute beside each other; 0: by cores and memory (infer/job.h) */
     int shard, shards;           /* items i with i % shards == shard */
     const char *command;         /* how the program was called, stored */

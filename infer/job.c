@@ -220,7 +220,7 @@ int embed_run(embed_job *j, jepa_err *err) {
         goto done;
     r.pt = pt, r.item = todo, r.n = n, r.skip = skip, r.total = total, r.flushed = now();
     if (n > 0) {
-        if ((rc = encoders_open(&r.e, j, err)) < 0 || (rc = clip_pipe_open(&r.pipe, j, todo, n, err)) < 0) goto done;
+        if ((rc = embed_fit(j, err)) < 0 || (rc = encoders_open(&r.e, j, err)) < 0 || (rc = clip_pipe_open(&r.pipe, j, todo, n, err)) < 0) goto done;
         for (int64_t i = 0; i < n; i++) {
             if ((rc = one_item(&r, i, err)) < 0) goto done;
             if (i + 1 == n || !j->stop || !j->stop(j->ctx)) continue;

@@ -34,6 +34,8 @@ typedef struct work { /* clips of one item, and what follows them */
     jepa_err err;
 } work;
 typedef struct encoders encoders;
+void encoders_shape(const embed_job *j, int *sessions, int *threads); /* how many sessions, and threads for each (job_encode.c) */
+int embed_fit(embed_job *j, jepa_err *err); /* batch, encoders and threads such that j->memory is enough (room.c) */
 /* One session of one thread for each compute thread where the job has enough clips and memory allows; else fewer with more threads each, in
  * the limit one with all of them. It depends on the job and the machine, not on what is left to do, so that a job that goes on computes the
  * same. A session with one thread gives the same rows on any machine of the same instruction set. */

@@ -49,8 +49,7 @@ static void *encode(void *arg) {
     return NULL;
 }
 
-/* How many sessions, and threads for each. */
-static void shape_of(const embed_job *j, int *sessions, int *threads) {
+void encoders_shape(const embed_job *j, int *sessions, int *threads) {
     const jepa *m = j->m;
     const int all = dev_threads(m->d);
     const enc_shape s = {
@@ -97,7 +96,7 @@ int encoders_open(encoders **out, const embed_job *j, jepa_err *err) {
     pthread_mutex_init(&a->lock, NULL);
     pthread_cond_init(&a->ready, NULL);
     pthread_cond_init(&a->done, NULL);
-    shape_of(j, &a->n, &threads);
+    encoders_shape(j, &a->n, &threads);
     a->size = a->n + 1; /* one is filled while the others are computed */
     if (!(a->ring = mem_alloc((size_t)a->size, sizeof *a->ring)) || !(a->e = mem_alloc((size_t)a->n, sizeof *a->e)))
         rc = err_set(err, JEPA_E_MEMORY, "no memory for %d encoders", a->n);

@@ -41,6 +41,7 @@ typedef struct predict_job {
     const char *out, *png, *video, *csv, *curve; /* NULL: not wanted */
     const char *mask_text, *command;
     int batch;
+    int64_t memory;              /* as of an embed_job */
     int (*stop)(void *ctx);
     void (*progress)(void *ctx, int64_t items_done, int64_t items, int64_t clips);
     void (*failed)(void *ctx, const char *path, int line, const char *reason);
@@ -49,4 +50,5 @@ typedef struct predict_job {
     double mean_error;           /* out: over all clips and tokens; NaN without targets */
 } predict_job;
 int predict_run(predict_job *j, jepa_err *err);
+int predict_fit(predict_job *j, jepa_err *err); /* batch such that j->memory is enough (room.c) */
 #endif

@@ -272,11 +272,11 @@ int predict_run(predict_job *j, jepa_err *err) {
     jepa_run *run = NULL;
     int has_target, rc;
     const int64_t dim = predict_dim(j->m, &has_target), tokens = (int64_t)k->grid.frames * k->grid.rows * k->grid.cols;
+    if ((rc = predict_plan_check(j->m, j->plan, err)) < 0 || (rc = predict_fit(j, err)) < 0) return rc;
     const size_t n = (size_t)(j->batch = j->batch < 1 ? 1 : j->batch), row = (size_t)k->n_target * (size_t)dim;
     int64_t clips = 0;
     double sum = 0;
     j->rows = j->failures = 0, j->mean_error = NAN;
-    if ((rc = predict_plan_check(j->m, j->plan, err)) < 0) return rc;
     if (!has_target && (j->png || j->video || j->csv || j->curve))
         return err_set(err, JEPA_E_USE, "this predictor writes its teacher's %lld channels, which the file cannot compute: there is no error to show; -o alone works", (long long)dim);
     if (!(w.clip = mem_alloc(n * (size_t)c->frames, (size_t)c->clip.crop * (size_t)c->clip.crop * 3)) || !(w.predicted = mem_alloc(n * row, sizeof(float))) ||
