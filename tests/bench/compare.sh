@@ -2,24 +2,26 @@
 # jepa beside its peers on this machine, program after program on the same cores, and the ratios:
 #     sh tests/bench/compare.sh [BUILD] [--what "encoder step"] [--models "vit_small-224 vit_base-224 vit_large-256"]
 #         [--steps "vit_tiny-128-4 vit_small-224-2"] [--precision "float32 bfloat16"] [--threads "1 2"] [--rounds 3] [--runs 3]
-#         [--vjepa2 CLONE] [--cores LIST] [--avx2 auto|no] [--limit SECONDS] [--out FILE]
+#         [--vjepa2 CLONE] [--cores LIST] [--avx2 auto|no] [--limit SECONDS] [--with COMMAND] [--out FILE]
 # The peers: transformers' VJEPA2Model and OpenVINO (encoder, one clip of 16 frames, the same folder of random weights), and Meta's published
 # training step (--vjepa2: a clone of github.com/facebookresearch/vjepa2; without it no steps are compared). setup.sh makes their environment,
 # JEPA_PEER names it (default BUILD/peer). The models are made once in JEPA_BENCH_DIR (default BUILD/bench, 3 GB for the three sizes).
 # A round runs each program once: start, one run to warm up, --runs timed. --cores binds all to those cores (taskset), else none is bound.
-# Rows of 1 GFLOP/s or so (bfloat16 where the processor has none) are cut off by --limit; a row that fails says so and the others go on.
+# --limit cuts off a run that takes too long (bfloat16 where the processor has none); a row that fails says so and the others go on.
+# --with goes before each run: "flock FILE" where others measure too, "nice", "chrt -f 1". Threads of PyTorch and OpenVINO wait by spinning: on a
+# machine that others use, rows of several threads say little.
 # Float32 rows are repeated with AVX2 only where the processor has more. Nothing in the tests depends on what this prints.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 build=build
 case ${1:-} in -* | "") ;; *) build=$1 && shift ;; esac
 what="encoder step" models="vit_small-224 vit_base-224 vit_large-256" steps="vit_tiny-128-4 vit_small-224-2" precisions="float32 bfloat16"
-threads="1 2" rounds=3 runs=3 clone="" cores="" avx2=auto limit=600 out=""
+threads="1 2" rounds=3 runs=3 clone="" cores="" avx2=auto limit=600 with="" out=""
 while [ $# -gt 0 ]; do
     [ $# -ge 2 ] || { echo "$1: a value is needed" >&2 && exit 2; }
     case $1 in
     --what) what=$2 ;; --models) models=$2 ;; --steps) steps=$2 ;; --precision) precisions=$2 ;; --threads) threads=$2 ;; --rounds) rounds=$2 ;;
-    --runs) runs=$2 ;; --vjepa2) clone=$2 ;; --cores) cores=$2 ;; --avx2) avx2=$2 ;; --limit) limit=$2 ;; --out) out=$2 ;;
+    --runs) runs=$2 ;; --vjepa2) clone=$2 ;; --cores) cores=$2 ;; --avx2) avx2=$2 ;; --limit) limit=$2 ;; --with) with=$2 ;; --out) out=$2 ;;
     *) echo "$1: not known; see the head of $0" >&2 && exit 2 ;;
     esac
     shift 2
@@ -47,7 +49,8 @@ bound() { # N COMMAND…: on N threads and, where cores are named, on the first 
     n=$1
     shift
     if [ -n "$cores" ]; then set -- taskset -c "$(echo "$cores" | cut -d, -f "1-$n")" "$@"; fi
-    OMP_NUM_THREADS=$n timeout "$limit" "$@" 2>>"$log"
+    # shellcheck disable=SC2086
+    OMP_NUM_THREADS=$n $with timeout "$limit" "$@" 2>>"$log"
 }
 one() { # PROGRAM ROUND ROW N COMMAND…
     by=$1 round=$2 row=$3 n=$4
