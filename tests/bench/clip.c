@@ -30,7 +30,8 @@ int main(int argc, char **argv) {
     }
     const int64_t n = in->t.dim[0], frames = in->t.dim[1], side = in->t.dim[3];
     o.frames = (int)frames, o.crop = (int)side;
-    if ((rc = jepa_open(&m, argv[1], &open, &err)) < 0 || (rc = plan_make(m, &o, &p, &err)) < 0 || (rc = jepa_session(m, &run, &err)) < 0) goto done;
+    if ((rc = jepa_open(&m, argv[1], &open, &err)) < 0 || (rc = plan_make(m, &o, &p, &err)) < 0) goto done;
+    if ((rc = jepa_session(m, &run, &err)) < 0) goto done;
     const size_t count = (size_t)(n * frames * 3 * side * side);
     x = mem_alloc(count, sizeof *x), y = mem_alloc((size_t)(n * p.per_row * p.dim), sizeof *y);
     if (!x || !y) {

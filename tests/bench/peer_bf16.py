@@ -4,8 +4,10 @@
 
 Written to FILE (safetensors): input [1,T,3,H,W] float32; output64, transformers' in float64 (sdpa, the encoder alone); float32, bfloat16 (weights
 and input cast), autocast (float32 weights under torch.autocast), as they came out, in float32. --clip: the program that runs jepa on FILE's input
-in f32 and bf16 (tests/bench/clip.c). Printed, of each beside float64: relative error (Frobenius), the worst token's, and cosines of tokens and of their mean.
-An existing FILE is not computed again. (In bfloat16 the published rotary angles are bfloat16 too: most of that run's error.)
+in f32 and bf16 (tests/bench/clip.c). Printed, of each beside float64: relative error (Frobenius), the worst token's, and cosines of
+tokens and of their mean.
+An existing FILE is not computed again. In bfloat16 the published module's residual stream and rotary angles are bfloat16 too, under autocast as
+well; with norms at 1 and biases at 0 the two runs are then the same.
 """
 import argparse
 import os
@@ -16,7 +18,7 @@ import tempfile
 def make(model, path, threads, seed):
     import torch
     from safetensors.torch import save_file
-    from transformers import VJEPA2Model
+    from transformers import VJEPA2Config, VJEPA2Model
 
     torch.set_num_threads(threads)
 
@@ -25,8 +27,6 @@ def make(model, path, threads, seed):
         with torch.inference_mode(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
             y = m(pixel_values_videos=x.to(dtype), skip_predictor=True).last_hidden_state
         return y[0].to(torch.float64 if dtype == torch.float64 else torch.float32).contiguous()
-
-    from transformers import VJEPA2Config
 
     c = VJEPA2Config.from_pretrained(model)
     shape = (1, c.frames_per_clip, 3, c.crop_size, c.crop_size)
@@ -41,7 +41,7 @@ def make(model, path, threads, seed):
 def report(name, y, want):
     import numpy as np
 
-    y, d = y.astype(np.float64).reshape(want.shape), None
+    y = y.astype(np.float64).reshape(want.shape)
     d = y - want
     token = np.linalg.norm(d, axis=1) / np.linalg.norm(want, axis=1)
     cos = lambda a, b: (a * b).sum(-1) / (np.linalg.norm(a, axis=-1) * np.linalg.norm(b, axis=-1))

@@ -4,8 +4,8 @@
     peer_encoder.py MODEL --lib transformers|openvino --precision float32|bfloat16 --threads 1 --clips 3
 
 Prints one line of JSON: milliseconds per clip (batch 1) by the wall's clock and by the process's CPU clock (of all threads), and memory.
-transformers: sdpa, the encoder alone, weights cast to bfloat16 for bfloat16. OpenVINO: the same module converted (kept as MODEL/openvino.xml
-with float32 weights), one stream, INFERENCE_PRECISION_HINT f32 or bf16; what the plugin really took is in "took".
+transformers: sdpa, the encoder alone, weights cast to bfloat16 for bfloat16. OpenVINO: the same module converted (kept as
+MODEL/openvino.xml with float32 weights), one stream, INFERENCE_PRECISION_HINT f32 or bf16; what the plugin really took is in "took".
 """
 import argparse
 import json
@@ -19,7 +19,7 @@ SIZES = {"vit_tiny": (192, 12, 3), "vit_small": (384, 12, 6), "vit_base": (768, 
 
 
 def flops(dim, depth, tokens, patch):
-    """Matrix products of one clip, two operations per multiply-add: as `jepa bench` counts them (rotary, norms and softmax are not counted)."""
+    """Matrix products of one clip, two operations per multiply-add, as `jepa bench` counts them: no rotary, norms, softmax."""
     return 2.0 * tokens * patch * dim + depth * (24.0 * tokens * dim * dim + 4.0 * tokens * tokens * dim)
 
 
@@ -54,7 +54,8 @@ def with_transformers(o):
     torch.set_num_threads(o.threads)
     model = transformers.VJEPA2Model.from_pretrained(o.model, attn_implementation="sdpa", dtype=getattr(torch, o.precision)).eval()
     c = model.config
-    x = torch.randn(1, c.frames_per_clip, 3, c.crop_size, c.crop_size, generator=torch.Generator().manual_seed(0)).to(getattr(torch, o.precision))
+    x = torch.randn(1, c.frames_per_clip, 3, c.crop_size, c.crop_size, generator=torch.Generator().manual_seed(0))
+    x = x.to(getattr(torch, o.precision))
     with torch.inference_mode():
         result = timed(lambda: model(pixel_values_videos=x, skip_predictor=True).last_hidden_state, o.clips)
     return result, c, f"transformers {transformers.__version__}, torch {torch.__version__}", o.precision
@@ -98,7 +99,8 @@ def with_openvino(o):
     request = model.create_infer_request()
     x = np.random.default_rng(0).standard_normal((1, config.frames_per_clip, 3, config.crop_size, config.crop_size), dtype=np.float32)
     request.set_input_tensor(ov.Tensor(x))
-    return timed(request.infer, o.clips), config, f"openvino {ov.__version__.split('-')[0]}", {"f32": "float32", "bf16": "bfloat16"}.get(took, took)
+    took = {"f32": "float32", "bf16": "bfloat16"}.get(took, took)
+    return timed(request.infer, o.clips), config, f"openvino {ov.__version__.split('-')[0]}", took
 
 
 def main():

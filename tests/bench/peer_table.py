@@ -1,7 +1,7 @@
 """Lines of compare.sh's results into a table: peer_table.py RESULTS [--row NAME]
 
-Of each program in each round the median run; then the median of the rounds (the least and the most in brackets). A ratio is the peer's time over jepa's in the
-same round. "cpu" is the processor time of all threads per run, the mean: on a machine that others use it is the truer clock for one thread
+Of each program in each round the median run; then the median of the rounds (the least and the most in brackets). A ratio is the peer's time
+over jepa's in the same round. "cpu" is the processor time of all threads per run, the mean: on a machine that others use it is the truer clock for one thread
 (waiting threads may spin, so not for several); where the two clocks of one thread part by more than a tenth the line says so.
 """
 import argparse
@@ -35,7 +35,8 @@ def show(row, lines):
             continue
         n = {k: numbers(r) for k, r in by[name].items()}
         any_line = next(iter(by[name].values()))
-        text = f"  {name:<13} {spread([v['wall'] for v in n.values()], '{:.0f}')} ms, cpu {spread([v['cpu'] for v in n.values()], '{:.0f}')} ms"
+        wall, cpu = (spread([v[k] for v in n.values()], "{:.0f}") for k in ("wall", "cpu"))
+        text = f"  {name:<13} {wall} ms, cpu {cpu} ms"
         f = next((v["flops"] for v in n.values() if v["flops"]), flops)
         if f:
             text += f", {f / statistics.median(v['wall'] for v in n.values()) / 1e6:.1f} GFLOP/s"
