@@ -104,6 +104,7 @@ for header in $(find "$SRC/base" "$SRC/compute" "$SRC/masking" "$SRC/video" "$SR
     case $header in
     */compute/cpu/vec.h) continue ;; # wants a vector width from the file that includes it
     *_avx2.h) isa="-mavx2 -mfma" ;;
+    *_neon.h) [ "$(uname -m)" = aarch64 ] || continue ;; # its header is that processor's compiler's
     *_avx512.h) isa="-mavx512f -mavx512bw -mavx512vl -mavx512dq -mfma" ;;
     esac
     [ -z "$isa" ] || cc $isa -E -x c /dev/null >/dev/null 2>&1 || continue # not this processor's
