@@ -1,10 +1,11 @@
 /* main.c: checkop: every operation of a back end against its definition in compute/ref.
  *
- *     checkop [--on cpu] [--isa portable|avx2|avx512] [--op GLOB] [--seed N] [--most MFLOP] [--bench] [--verbose]
+ *     checkop [--on cpu] [--isa portable|avx2|avx512|neon|wide] [--op GLOB] [--seed N] [--most MFLOP] [--bench] [--verbose]
  *
- * --most leaves out what has more arithmetic, for emulators.
+ * wide: AVX-512's sizes in portable C, which is no back end that a user gets. --most leaves out what has more arithmetic, for emulators.
  * Exit 0: all equal within their bounds; 1: not; 2: wrong arguments; 77: this machine lacks the instruction set. */
 #include <stdlib.h>
+#include "compute/device.h"
 #include "tests/checkop/checkop.h"
 
 static int stop(int code, const jepa_err *err) {
@@ -16,6 +17,16 @@ static void close_devices(ctx *c) {
     for (int t = 0; t < 2; t++) queue_close(&c->dev_q[t]), dev_close(&c->dev[t]);
     queue_close(&c->ref_q);
     dev_close(&c->ref);
+}
+
+static int choose(dev *d, const char *isa, jepa_err *err) {
+    int wide = isa && !strcmp(isa, "wide");
+    int rc = isa ? dev_limit_isa(d, wide ? "portable" : isa, err) : 0;
+    if (rc == 0 && wide) {
+        ops_init_wide(&d->table);
+        snprintf(d->describe, sizeof d->describe, "cpu: kernels of 16 lanes in portable C, %d thread%s", d->threads, d->threads == 1 ? "" : "s");
+    }
+    return rc;
 }
 
 int main(int argc, char **argv) {
@@ -39,7 +50,7 @@ int main(int argc, char **argv) {
         else if (!strcmp(argv[i], "--most") && next)
             c.most = strtod(argv[++i], NULL) * 1e6;
         else {
-            fprintf(stderr, "usage: checkop [--on cpu|ref] [--isa portable|avx2|avx512] [--op GLOB] [--seed N] [--most MFLOP] [--bench] "
+            fprintf(stderr, "usage: checkop [--on cpu|ref] [--isa portable|avx2|avx512|neon|wide] [--op GLOB] [--seed N] [--most MFLOP] [--bench] "
                             "[--verbose]\n");
             return 2;
         }
@@ -47,7 +58,7 @@ int main(int argc, char **argv) {
     int rc = dev_open(&c.ref, "ref", 1, &err);
     if (rc == 0) rc = queue_open(&c.ref_q, c.ref, &err);
     for (int t = 0; t < 2 && rc == 0; t++)
-        if ((rc = dev_open(&c.dev[t], on, t + 1, &err)) == 0 && (!isa || (rc = dev_limit_isa(c.dev[t], isa, &err)) == 0))
+        if ((rc = dev_open(&c.dev[t], on, t + 1, &err)) == 0 && (rc = choose(c.dev[t], isa, &err)) == 0)
             rc = queue_open(&c.dev_q[t], c.dev[t], &err);
     if (rc < 0) {
         close_devices(&c);

@@ -1,0 +1,6 @@
+/* kernels_wide.c: the kernels with vectors of 16 floats and AVX-512's tile in portable C: its sizes and tails, checked on any machine. */
+#define VEC_LANES 16
+#include "compute/cpu/kernels_tmpl.h"
+#include "tests/checkop/checkop.h"
+
+void ops_init_wide(ops *t) { kernels_fill(t); }
