@@ -7,12 +7,15 @@
 #include "compute/cpu/attention_tmpl.h"
 
 enum { BWD_QUERIES = 48, BWD_KEYS = 64, BWD_LD = BWD_KEYS + 16 };
+enum { BWD_SPAN_FLOATS = 80 * 1024 };
 enum { WANT_DQ = 1, WANT_DKV = 2 };
 
 typedef struct att_bwd {
     const op_attention_bwd *a;
     int64_t ldq, ldk, ldv, ldo, lddo, lddq, lddk, lddv, width;
     int64_t q_chunk, q_chunks, k_chunk, k_chunks, items;
+    int64_t span; /* keys laid out at a time: what most of the second cache holds */
+    atomic_int_fast64_t next; /* the first item that nobody has taken */
     int workers, want;
     double scale;
     float *scratch;
@@ -24,9 +27,9 @@ typedef struct att_bwd_mem {
 } att_bwd_mem;
 
 /* Cuts a worker's scratch; returns the floats used. */
-static inline size_t att_bwd_cut(att_bwd_mem *m, float *base, int64_t queries, int64_t width, int64_t hd) {
+static inline size_t att_bwd_cut(att_bwd_mem *m, float *base, int64_t queries, int64_t span, int64_t width, int64_t hd) {
     size_t rows = (size_t)(queries * width), list = (size_t)(queries + 15) / 16 * 16, at = 0;
-    size_t cols = (size_t)(BWD_KEYS * hd), keys = (size_t)(BWD_KEYS * width), score = (size_t)(BWD_QUERIES * BWD_LD);
+    size_t cols = (size_t)(span * hd), keys = (size_t)(span * width), score = (size_t)(BWD_QUERIES * BWD_LD);
     float **to[] = {&m->q, &m->dout, &m->dq, &m->delta, &m->lse, &m->kt, &m->vt, &m->k, &m->dk, &m->dv, &m->p, &m->ds};
     size_t size[] = {rows, rows, rows, list, list, cols, cols, keys, keys, keys, score, score};
     for (size_t i = 0; i < sizeof to / sizeof *to; i++) {
@@ -59,10 +62,41 @@ static inline void att_bwd_row(float *p, float *ds, int64_t n, float lse, float 
     }
 }
 
+/* A group of n <= BWD_QUERIES rows from query i on, the r-th of the part, with the keys [j, j + keys) of one tile, the t-th one of the span. */
+static inline void att_bwd_tile(const att_bwd *f, const att_bwd_mem *m, int64_t i, int64_t r, int64_t n, int64_t j, int64_t t, int64_t keys) {
+    const op_attention_bwd *a = f->a;
+    int64_t hd = a->head_dim, w = f->width, nv = (hd + VW - 1) / VW, see = att_mine(i + n - 1, j, keys, a->nk, a->block);
+    if (see == 0) return;
+    float *q = m->q + r * w, *g = m->dout + r * w, *k = m->k + t * BWD_KEYS * w, *dk = m->dk + t * BWD_KEYS * w, *dv = m->dv + t * BWD_KEYS * w;
+    const float *kt = m->kt + t * BWD_KEYS * hd, *vt = m->vt + t * BWD_KEYS * hd;
+    tile qk = {.a = q, .am = w, .ak = 1, .b = kt, .bk = PANEL, .panel = hd * PANEL, .c = m->p, .ldc = BWD_LD};
+    tile gv = {.a = g, .am = w, .ak = 1, .b = vt, .bk = PANEL, .panel = hd * PANEL, .c = m->ds, .ldc = BWD_LD};
+    tile_product(&qk, n, (see + VW - 1) / VW, hd);
+    tile_product(&gv, n, (see + VW - 1) / VW, hd);
+    for (int64_t from = 0, end = 0; from < n; from = end) { /* rows that see equally many keys: see attention_tmpl.h */
+        int64_t mine = att_mine(i + from, j, keys, a->nk, a->block);
+        while (end < n && att_mine(i + end, j, keys, a->nk, a->block) == mine) end++;
+        if (mine == 0) continue;
+        float *p = m->p + from * BWD_LD, *ds = m->ds + from * BWD_LD;
+        for (int64_t u = from; u < end; u++)
+            att_bwd_row(m->p + u * BWD_LD, m->ds + u * BWD_LD, mine, m->lse[r + u], m->delta[r + u]);
+        if (f->want & WANT_DKV) {
+            tile to_dv = {.a = p, .am = 1, .ak = BWD_LD, .b = g + from * w, .bk = w, .panel = PANEL, .c = dv, .ldc = w, .add = 1};
+            tile to_dk = {.a = ds, .am = 1, .ak = BWD_LD, .b = q + from * w, .bk = w, .panel = PANEL, .c = dk, .ldc = w, .add = 1};
+            tile_product(&to_dv, mine, nv, end - from);
+            tile_product(&to_dk, mine, nv, end - from);
+        }
+        if (f->want & WANT_DQ) {
+            tile to_dq = {.a = ds, .am = BWD_LD, .ak = 1, .b = k, .bk = w, .panel = PANEL, .c = m->dq + (r + from) * w, .ldc = w, .add = 1};
+            tile_product(&to_dq, end - from, nv, mine);
+        }
+    }
+}
+
 /* The gradients of one head that queries [i0,i1) and keys [j0,j1) have to do with; `want` says which of them are complete here. */
 static inline void att_bwd_part(const att_bwd *f, int64_t b, int64_t h, int64_t i0, int64_t i1, int64_t j0, int64_t j1, att_bwd_mem *m) {
     const op_attention_bwd *a = f->a;
-    int64_t hd = a->head_dim, w = f->width, nv = (hd + VW - 1) / VW, rows = i1 - i0;
+    int64_t hd = a->head_dim, w = f->width, rows = i1 - i0;
     att_src qs = att_src_of(a->q, a->q16, f->ldq, b, a->nq, h, hd, a->cs, a->cs_per_batch);
     att_src ks = att_src_of(a->k, a->k16, f->ldk, b, a->nk, h, hd, a->cs, a->cs_per_batch);
     att_src vs = att_src_of(a->v, a->v16, f->ldv, b, a->nk, h, hd, NULL, 0);
@@ -76,66 +110,47 @@ static inline void att_bwd_part(const att_bwd *f, int64_t b, int64_t h, int64_t 
     if (f->want & WANT_DQ) memset(m->dq, 0, (size_t)(rows * w) * sizeof(float));
     for (int64_t i = 0; i < rows; i++) {
         vf s = vset(0);
+        att_ahead(&os, i0 + i);
         for (int64_t c = 0; c < hd; c += VW) s = vfma(vload(m->dout + i * w + c), att_get(&os, i0 + i, c), s);
         m->delta[i] = vsum(s);
         m->lse[i] = (float)(a->lse[(b * a->heads + h) * a->nq + i0 + i] * LOG2E);
     }
     int64_t last = least(j1, att_seen(i1 - 1, a->nk, a->block));
-    for (int64_t j = j0; j < j1; j += BWD_KEYS) {
-        int64_t keys = least(BWD_KEYS, j1 - j);
+    for (int64_t first = j0; first < j1; first += f->span) {
+        int64_t end = least(j1, first + f->span), used = least(last, end);
         if (f->want & WANT_DKV) {
-            memset(m->dk, 0, (size_t)(keys * w) * sizeof(float));
-            memset(m->dv, 0, (size_t)(keys * w) * sizeof(float));
+            memset(m->dk, 0, (size_t)((end - first) * w) * sizeof(float));
+            memset(m->dv, 0, (size_t)((end - first) * w) * sizeof(float));
         }
-        if (j < last) {
-            att_transpose(m->kt, &ks, j, keys);
-            att_transpose(m->vt, &vs, j, keys);
-            if (f->want & WANT_DQ) att_rows(m->k, w, &ks, j, keys, 1, NULL);
+        for (int64_t j = first, t = 0; j < used; j += BWD_KEYS, t++) {
+            att_transpose(m->kt + t * BWD_KEYS * hd, &ks, j, least(BWD_KEYS, end - j));
+            att_transpose(m->vt + t * BWD_KEYS * hd, &vs, j, least(BWD_KEYS, end - j));
         }
-        for (int64_t r = 0; r < rows && j < last; r += BWD_QUERIES) {
-            int64_t n = least(BWD_QUERIES, rows - r), see = least(keys, att_seen(i0 + r + n - 1, a->nk, a->block) - j);
-            if (see <= 0) continue;
-            float *q = m->q + r * w, *g = m->dout + r * w;
-            tile qk = {.a = q, .am = w, .ak = 1, .b = m->kt, .bk = PANEL, .panel = hd * PANEL, .c = m->p, .ldc = BWD_LD};
-            tile gv = {.a = g, .am = w, .ak = 1, .b = m->vt, .bk = PANEL, .panel = hd * PANEL, .c = m->ds, .ldc = BWD_LD};
-            tile_product(&qk, n, (see + VW - 1) / VW, hd);
-            tile_product(&gv, n, (see + VW - 1) / VW, hd);
-            for (int64_t i = 0, end = 0; i < n; i = end) { /* rows that see equally many keys: see attention_tmpl.h */
-                int64_t mine = att_mine(i0 + r + i, j, keys, a->nk, a->block);
-                while (end < n && att_mine(i0 + r + end, j, keys, a->nk, a->block) == mine) end++;
-                if (mine == 0) continue;
-                float *p = m->p + i * BWD_LD, *ds = m->ds + i * BWD_LD;
-                for (int64_t u = 0; u < end - i; u++)
-                    att_bwd_row(p + u * BWD_LD, ds + u * BWD_LD, mine, m->lse[r + i + u], m->delta[r + i + u]);
-                if (f->want & WANT_DKV) {
-                    tile dv = {.a = p, .am = 1, .ak = BWD_LD, .b = g + i * w, .bk = w, .panel = PANEL, .c = m->dv, .ldc = w, .add = 1};
-                    tile dk = {.a = ds, .am = 1, .ak = BWD_LD, .b = q + i * w, .bk = w, .panel = PANEL, .c = m->dk, .ldc = w, .add = 1};
-                    tile_product(&dv, mine, nv, end - i);
-                    tile_product(&dk, mine, nv, end - i);
-                }
-                if (f->want & WANT_DQ) {
-                    float *dq_rows = m->dq + (r + i) * w;
-                    tile dq = {.a = ds, .am = BWD_LD, .ak = 1, .b = m->k, .bk = w, .panel = PANEL, .c = dq_rows, .ldc = w, .add = 1};
-                    tile_product(&dq, end - i, nv, mine);
-                }
-            }
+        if (f->want & WANT_DQ && first < used) att_rows(m->k, w, &ks, first, used - first, 1, NULL);
+        for (int64_t r = 0; r < rows; r += BWD_QUERIES)
+            for (int64_t j = first, t = 0; j < used; j += BWD_KEYS, t++)
+                att_bwd_tile(f, m, i0 + r, r, least(BWD_QUERIES, rows - r), j, t, least(BWD_KEYS, end - j));
+        for (int64_t i = 0; f->want & WANT_DKV && i < end - first; i++) {
+            att_ahead_of_put(&dks, first + i);
+            att_ahead_of_put(&dvs, first + i);
+            att_put(&dks, first + i, m->dk + i * w, (float)LN2); /* q carries scale·log2(e) */
+            att_put(&dvs, first + i, m->dv + i * w, 1);
         }
-        if (f->want & WANT_DKV)
-            for (int64_t i = 0; i < keys; i++) {
-                att_put(&dks, j + i, m->dk + i * w, (float)LN2); /* q carries scale·log2(e) */
-                att_put(&dvs, j + i, m->dv + i * w, 1);
-            }
     }
     if (f->want & WANT_DQ)
-        for (int64_t i = 0; i < rows; i++) att_put(&dqs, i0 + i, m->dq + i * w, (float)f->scale);
+        for (int64_t i = 0; i < rows; i++) {
+            att_ahead_of_put(&dqs, i0 + i);
+            att_put(&dqs, i0 + i, m->dq + i * w, (float)f->scale);
+        }
 }
 
 static inline void att_bwd_worker(void *ctx, int64_t worker) {
-    const att_bwd *f = ctx;
+    att_bwd *f = ctx;
     const op_attention_bwd *a = f->a;
     att_bwd_mem m;
-    att_bwd_cut(&m, f->scratch + (size_t)worker * f->each, f->q_chunk, f->width, a->head_dim);
-    for (int64_t item = worker; item < f->items; item += f->workers) {
+    att_bwd_cut(&m, f->scratch + (size_t)worker * f->each, f->q_chunk, f->span, f->width, a->head_dim);
+    int64_t item;
+    while ((item = atomic_fetch_add(&f->next, 1)) < f->items) {
         int64_t qc = item % f->q_chunks, kc = item / f->q_chunks % f->k_chunks, head = item / f->q_chunks / f->k_chunks;
         int64_t i0 = qc * f->q_chunk, j0 = kc * f->k_chunk;
         att_bwd_part(f, head / a->heads, head % a->heads, i0, least(i0 + f->q_chunk, a->nq), j0, least(j0 + f->k_chunk, a->nk), &m);
@@ -188,7 +203,9 @@ static inline int t_attention_bwd(queue *q, const op_attention_bwd *a) {
         r->k_chunks = pieces(a->nk, r->k_chunk);
         r->items = heads * r->q_chunks * r->k_chunks;
         r->workers = (int)least(threads, r->items);
-        r->each = att_bwd_cut(&m, NULL, r->q_chunk, f.width, a->head_dim);
+        r->span = BWD_SPAN_FLOATS / (2 * a->head_dim + 3 * f.width) / BWD_KEYS * BWD_KEYS;
+        r->span = least(r->span, pieces(r->k_chunk, BWD_KEYS) * BWD_KEYS);
+        r->each = att_bwd_cut(&m, NULL, r->q_chunk, r->span, f.width, a->head_dim);
         if (r->each * (size_t)r->workers > need) need = r->each * (size_t)r->workers;
     }
     float *scratch = queue_scratch(q, need * sizeof *scratch);

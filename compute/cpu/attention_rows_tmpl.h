@@ -66,33 +66,51 @@ static inline void att_row(float *dst, const att_src *s, int64_t row, vf f) {
 /* The row of the output = f·src, multiplied by the transposed matrix of each pair. src is whole vectors; it may change. */
 static inline void att_put(const att_dst *s, int64_t row, float *src, float f) {
     int64_t dim = s->dim;
-    const float *co = s->cs ? s->cs + row * 2 * dim : NULL;
-    float last = src[dim - 1] * f;
-    for (int64_t c = 0; c < dim; c += VW) {
-        vf x = vload(src + c) * vset(f);
-        if (co) x = vfma(x, vload_some(co + c, dim - c), vswap(x * vneg_even(vload_some(co + dim + c, dim - c))));
-        vstore(src + c, x);
+    if (s->cs) {
+        const float *co = s->cs + row * 2 * dim, *si = co + dim;
+        float last = src[dim - 1];
+        for (int64_t c = 0; c < dim; c += VW) {
+            vf x = vload(src + c);
+            vstore(src + c, vfma(x, vload_some(co + c, dim - c), vswap(x * vneg_even(vload_some(si + c, dim - c)))));
+        }
+        if (dim % 2 == 1) src[dim - 1] = last;
     }
-    if (co && dim % 2 == 1) src[dim - 1] = last;
-    if (s->p)
-        for (int64_t c = 0; c < dim; c += VW) vstore_some(s->p + row * s->ld + c, vload(src + c), dim - c);
-    else
-        for (int64_t c = 0; c < dim; c += VW) vstore16_some(s->p16 + row * s->ld + c, vload(src + c), dim - c);
+    if (s->p) {
+        float *to = s->p + row * s->ld;
+        for (int64_t c = 0; c < dim; c += VW) vstore_some(to + c, vload(src + c) * vset(f), dim - c);
+    } else {
+        uint16_t *to = s->p16 + row * s->ld;
+        for (int64_t c = 0; c < dim; c += VW) vstore16_some(to + c, vload(src + c) * vset(f), dim - c);
+    }
 }
 
-/* The squared length of a row of whole vectors. */
-static inline float att_square(const float *row, int64_t dim) {
-    vf sum = vset(0);
-    for (int64_t c = 0; c < dim; c += VW) sum = vfma(vload(row + c), vload(row + c), sum);
-    return vsum(sum);
+/* As att_ahead, for rows that will be written. */
+static inline void att_ahead_of_put(const att_dst *s, int64_t row) {
+    size_t size = s->p ? sizeof *s->p : sizeof *s->p16;
+    uintptr_t p = (s->p ? (uintptr_t)s->p : (uintptr_t)s->p16) + (size_t)((row + 12) * s->ld) * size;
+    for (size_t c = 0; c < (size_t)s->dim * size; c += 64) __builtin_prefetch((const void *)(p + c), 1);
 }
 
-/* dst[rows][width] = f·src; norm[rows] or NULL. */
+/* dst[rows][width] = f·src; norm, or NULL: the rows' lengths, in whole vectors. */
 static inline void att_rows(float *dst, int64_t width, const att_src *s, int64_t row, int64_t rows, float f, float *norm) {
     for (int64_t i = 0; i < rows; i++) {
         att_ahead(s, row + i);
         att_row(dst + i * width, s, row + i, vset(f));
-        if (norm) norm[i] = sqrtf(att_square(dst + i * width, s->dim));
+    }
+    for (int64_t i = 0; norm && i < rows; i += VW) {
+        vf sum[VW];
+        UNROLL
+        for (int j = 0; j < VW; j++) sum[j] = vset(0);
+        for (int64_t j = 0; j < VW && i + j < rows; j++) {
+            const float *x = dst + (i + j) * width;
+            vf one = vset(0);
+            for (int64_t c = 0; c < s->dim; c += VW) one = vfma(vload(x + c), vload(x + c), one);
+            sum[j] = one;
+        }
+        vtranspose(sum);
+        UNROLL
+        for (int j = 1; j < VW; j++) sum[0] = sum[0] + sum[j];
+        vstore(norm + i, vsqrt(sum[0]));
     }
 }
 
@@ -100,7 +118,8 @@ static inline void att_rows(float *dst, int64_t width, const att_src *s, int64_t
  * where a row holds a NaN. */
 static inline float att_transpose(float *dst, const att_src *s, int64_t row, int64_t rows) {
     enum { PANEL_ROWS = 2 * VW, LD = 128 + 16 };
-    float block[VW * LD], top = 0, all = 0;
+    float block[VW * LD];
+    vf top = vset(0), all = vset(0);
     for (int64_t r = 0; r < rows || r % PANEL_ROWS; r += VW) {
         float *to = dst + r / PANEL_ROWS * (s->dim * PANEL_ROWS) + r % PANEL_ROWS;
         for (int64_t j = 0; j < VW; j++) {
@@ -110,15 +129,15 @@ static inline float att_transpose(float *dst, const att_src *s, int64_t row, int
             }
             att_ahead(s, row + r + j);
             att_row(block + j * LD, s, row + r + j, vset(1));
-            float square = att_square(block + j * LD, s->dim);
-            top = square > top ? square : top;
-            all += square;
         }
+        vf square = vset(0);
         for (int64_t c = 0; c < s->dim; c += VW) {
             vf x[VW];
             UNROLL
             for (int j = 0; j < VW; j++) x[j] = vload(block + j * LD + c);
             vtranspose(x);
+            UNROLL
+            for (int j = 0; j < VW; j++) square = vfma(x[j], x[j], square);
             if (s->dim - c >= VW) {
                 UNROLL
                 for (int j = 0; j < VW; j++) vstore(to + (c + j) * PANEL_ROWS, x[j]);
@@ -126,8 +145,11 @@ static inline float att_transpose(float *dst, const att_src *s, int64_t row, int
                 for (int64_t j = 0; j < s->dim - c; j++) vstore(to + (c + j) * PANEL_ROWS, x[j]);
             }
         }
+        top = vmax(square, top);
+        all = all + square;
     }
-    return all == all ? sqrtf(top) : INFINITY;
+    float total = vsum(all);
+    return total == total ? sqrtf(vtop(top)) : INFINITY;
 }
 
 /* dst: panels of 2·VW columns, each [room][2·VW]; zero past the last channel. Returns the largest magnitude, without regard to NaN. */

@@ -191,6 +191,7 @@ static inline void att_fwd_item(const att_fwd *f, int64_t item, float *mem) {
     }
     for (int64_t i = 0; i < rows; i++) {
         float total = vsum(vload(l + i * VW));
+        att_ahead_of_put(&os, i0 + i);
         att_put(&os, i0 + i, o + i * w, 1.0f / total);
         if (a->lse) a->lse[(b * a->heads + h) * a->nq + i0 + i] = (float)(m[i] * LN2 + logf(total));
     }
