@@ -56,6 +56,7 @@ typedef struct ctx {
     double most;            /* arithmetic of the largest job that is run; 0: any */
     int left_out;
     rng r; /* of the job at hand: keyed by seed, op and shape, so that --op replays it */
+    double *normal;         /* fill_normal's list */
     const char *op;         /* the row being printed */
     int cases, failed_here; /* of this op */
     double worst;           /* largest error seen, in bounds */

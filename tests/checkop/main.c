@@ -17,6 +17,7 @@ static void close_devices(ctx *c) {
     for (int t = 0; t < 2; t++) queue_close(&c->dev_q[t]), dev_close(&c->dev[t]);
     queue_close(&c->ref_q);
     dev_close(&c->ref);
+    free(c->normal);
 }
 
 static int choose(dev *d, const char *isa, jepa_err *err) {
