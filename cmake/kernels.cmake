@@ -1,7 +1,7 @@
 # What compute/cpu is compiled with, for the whole tree and for tests/cross, which builds the kernels and checkop alone.
 # Sets: target dnnl (empty without oneDNN), JEPA_PRODUCTS (words), the flags of kernels_ISA.c, product*.c that are not to be compiled.
 get_filename_component(kernels_root ${CMAKE_CURRENT_LIST_DIR} DIRECTORY)
-set(JEPA_ONEDNN AUTO CACHE STRING "matrix products by oneDNN: ON, OFF (our own kernels, slower), AUTO (ON where it is there)")
+set(JEPA_ONEDNN AUTO CACHE STRING "oneDNN for products of packed weights (AVX-512): ON, OFF (our own kernels for all), AUTO (ON where it is there)")
 set_property(CACHE JEPA_ONEDNN PROPERTY STRINGS AUTO ON OFF)
 
 # format-truncation: texts are cut on purpose; maybe-uninitialized: false alarms at -O3, gcc does not know that an error code is negative
@@ -22,12 +22,12 @@ if(NOT JEPA_ONEDNN STREQUAL "OFF")
   elseif(JEPA_ONEDNN STREQUAL "ON")
     message(FATAL_ERROR "oneDNN not found; on Debian: apt-get install libdnnl-dev")
   else()
-    message(WARNING "oneDNN not found: products run through slower kernels of our own; on Debian: apt-get install libdnnl-dev")
+    message(WARNING "oneDNN not found: packed weights (AVX-512) go without it; on Debian: apt-get install libdnnl-dev")
   endif()
 endif()
-# product*.c: oneDNN's, or our own (product_own.c); the other kind is not compiled
+# product*.c: oneDNN's packed weights, or none (product_none.c); the other kind is not compiled
 file(GLOB products CONFIGURE_DEPENDS ${kernels_root}/compute/cpu/product*.c)
-list(FILTER products ${unused_products} REGEX "_own[.]c$")
+list(FILTER products ${unused_products} REGEX "_none[.]c$")
 set_source_files_properties(${products} PROPERTIES HEADER_FILE_ONLY ON)
 
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")

@@ -25,18 +25,7 @@ static inline void cpu_for(queue *q, int64_t n, double work, void (*fn)(void *ct
 static inline int64_t pieces(int64_t n, int64_t piece) { return (n + piece - 1) / piece; }
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 
-/* ---- products (product.c) ---- */
-
-/* c[m,n] (+)= a·b, row major; ta: a is stored [k,m]; tb: b is stored [n,k]. */
-int product(queue *q, int ta, int tb, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b, int64_t ldb, int add,
-            float *c, int64_t ldc);
-/* The same on the calling thread only, for use in the pieces of cpu_for between cpu_alone and cpu_together (which takes what cpu_alone
- * gave); cpu_can_nest says whether that is possible in this build. */
-int cpu_alone(void);
-void cpu_together(int before);
-int product_alone(int ta, int tb, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b, int64_t ldb, int add,
-                  float *c, int64_t ldc);
-int cpu_can_nest(void);
+/* ---- packed weights (product.c; product_none.c in builds without oneDNN) ---- */
 
 /* y = x·wᵀ (+ b) (+ y, add) with a->pw. JEPA_E_UNSUPPORTED where oneDNN has nothing good for the shape: y is untouched. */
 int product_packed(queue *q, const op_linear *a, int add, float *y, int64_t ldy);

@@ -1,8 +1,7 @@
-/* product.c: matrix products by oneDNN.
+/* product.c: products by oneDNN, for weights that it has packed. Plain ones are gemm_tmpl.h's.
  *
- * Plain weights go through dnnl_sgemm: it needs no primitive, so no shape ever waits for one (0.2 µs a call), and on AVX2 oneDNN's
- * primitives end in the same kernel. Where oneDNN has a better weight layout (AVX-512), linear_pack reorders into it and the product is
- * an inner product primitive, made once per shape and kept by the queue. */
+ * Where oneDNN has a better weight layout (AVX-512), linear_pack reorders into it and the product is an inner product primitive, made once
+ * per shape and kept by the queue. */
 #include <string.h>
 #include <oneapi/dnnl/dnnl.h>
 #ifdef _OPENMP
@@ -28,35 +27,8 @@ static void team_restore(int before, int threads) {
 #endif
 }
 
-/* Inside a parallel region oneDNN stays on its thread; outside, where cpu_for saw no use for the team, it would start one. */
-int cpu_alone(void) { return team_set(1); }
-
-void cpu_together(int before) { team_restore(before, 1); }
-
-int cpu_can_nest(void) {
-#ifdef _OPENMP
-    return 1;
-#else
-    return 0;
-#endif
-}
-
 static int status_rc(dnnl_status_t s) {
     return s == dnnl_success ? 0 : s == dnnl_out_of_memory ? JEPA_E_MEMORY : s == dnnl_unimplemented ? JEPA_E_UNSUPPORTED : JEPA_E_DEVICE;
-}
-
-int product_alone(int ta, int tb, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b, int64_t ldb, int add,
-                  float *c, int64_t ldc) {
-    return status_rc(dnnl_sgemm(ta ? 'T' : 'N', tb ? 'T' : 'N', m, n, k, 1.0f, a, lda, b, ldb, add ? 1.0f : 0.0f, c, ldc));
-}
-
-int product(queue *q, int ta, int tb, int64_t m, int64_t n, int64_t k, const float *a, int64_t lda, const float *b, int64_t ldb, int add,
-            float *c, int64_t ldc) {
-    int threads = (double)m * (double)n * (double)k < 16.0 * SERIAL_WORK ? 1 : q->threads;
-    int before = team_set(threads);
-    int rc = product_alone(ta, tb, m, n, k, a, lda, b, ldb, add, c, ldc);
-    team_restore(before, threads);
-    return rc;
 }
 
 /* ---- packed weights ---- */
