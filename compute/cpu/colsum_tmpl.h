@@ -8,14 +8,10 @@ enum { SUM_PIECE = 256 };
 
 typedef struct col_sum {
     const float *x;
+    const uint16_t *x16; /* one of the two */
     int64_t ld, rows, d;
     float *part;
 } col_sum;
-typedef struct col_sum16 {
-    const uint16_t *x;
-    int64_t ld, rows, d;
-    float *part;
-} col_sum16;
 
 static inline __attribute__((always_inline)) void col_sum_rows(const float *x, const uint16_t *x16, int64_t ld, int64_t rows,
                                                                int64_t d, float *out) {
@@ -44,12 +40,11 @@ static inline __attribute__((always_inline)) void col_sum_rows(const float *x, c
 
 static inline void col_sum_piece(void *ctx, int64_t i) {
     const col_sum *c = ctx;
-    col_sum_rows(c->x + i * SUM_PIECE * c->ld, NULL, c->ld, least(SUM_PIECE, c->rows - i * SUM_PIECE), c->d, c->part + i * c->d);
-}
-
-static inline void col_sum16_piece(void *ctx, int64_t i) {
-    const col_sum16 *c = ctx;
-    col_sum_rows(NULL, c->x + i * SUM_PIECE * c->ld, c->ld, least(SUM_PIECE, c->rows - i * SUM_PIECE), c->d, c->part + i * c->d);
+    int64_t at = i * SUM_PIECE * c->ld, rows = least(SUM_PIECE, c->rows - i * SUM_PIECE);
+    if (c->x16)
+        col_sum_rows(NULL, c->x16 + at, c->ld, rows, c->d, c->part + i * c->d);
+    else
+        col_sum_rows(c->x + at, NULL, c->ld, rows, c->d, c->part + i * c->d);
 }
 
 /* to[d] += Σ_i part[i,d] */
@@ -66,12 +61,8 @@ static inline int col_sums(queue *q, const float *x, const uint16_t *x16, int64_
     int64_t n = pieces(rows, SUM_PIECE);
     float *part = queue_scratch(q, (size_t)(n * d) * sizeof *part);
     if (!part) return JEPA_E_MEMORY;
-    col_sum c = {x, ld, rows, d, part};
-    col_sum16 h = {x16, ld, rows, d, part};
-    if (x16)
-        cpu_for(q, n, (double)rows * (double)d, col_sum16_piece, &h);
-    else
-        cpu_for(q, n, (double)rows * (double)d, col_sum_piece, &c);
+    col_sum c = {x, x16, ld, rows, d, part};
+    cpu_for(q, n, (double)rows * (double)d, col_sum_piece, &c);
     col_sum_end(part, n, d, to);
     return 0;
 }

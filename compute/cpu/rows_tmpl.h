@@ -93,8 +93,7 @@ static inline void item_sum_piece(void *ctx, int64_t p) {
     const item_sum *s = ctx;
     const op_rows *a = s->a;
     int64_t b = p / s->cuts, from = p % s->cuts * SUM_PIECE;
-    col_sum c = {a->src + (b * a->n_src + a->src_off + from) * s->ld, s->ld, least(SUM_PIECE, a->count - from), a->d, s->part + p * a->d};
-    col_sum_piece(&c, 0);
+    col_sum_rows(a->src + (b * a->n_src + a->src_off + from) * s->ld, NULL, s->ld, least(SUM_PIECE, a->count - from), a->d, s->part + p * a->d);
 }
 
 static inline int t_sum_rows(queue *q, const op_rows *a) {
