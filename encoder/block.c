@@ -291,6 +291,22 @@ int block_forward(queue *q, const block_cfg *c, const block *b, const params *p,
 
 /* ---- backward: the halves in reverse ---- */
 
+/* dx += the gradient of x, dy being that of norm(x) */
+static int norm_bwd(const pass *s, params *p, act_rows dy, const float *x, int w, int b, const float *mean, const float *rstd, float *dx) {
+    return s->o->layernorm_bwd(s->q, &(op_layernorm_bwd){.rows = s->n,
+                                                         .d = s->c->dim,
+                                                         .dy = dy.f,
+                                                         .dy16 = dy.h,
+                                                         .x = x,
+                                                         .w = param_value(p, w),
+                                                         .mean = mean,
+                                                         .rstd = rstd,
+                                                         .dx = dx,
+                                                         .add = 1,
+                                                         .dw = param_grad(p, w),
+                                                         .db = param_grad(p, b)});
+}
+
 /* In: dx = gradient of y. Out: dx = gradient of mid. */
 static int backward_mlp(const pass *s, params *p, float *dx, act_rows dln) {
     const block_acts *a = s->a;
@@ -327,20 +343,7 @@ static int backward_mlp(const pass *s, params *p, float *dx, act_rows dln) {
                                                      .dx16 = dln.h,
                                                      .dw = param_grad(p, b->fc1_w),
                                                      .db = param_grad(p, b->fc1_b)});
-    if (!rc)
-        rc = s->o->layernorm_bwd(s->q, &(op_layernorm_bwd){.rows = s->n,
-                                                           .d = d,
-                                                           .dy = dln.f,
-                                                           .dy16 = dln.h,
-                                                           .x = a->mid,
-                                                           .w = param_value(p, b->norm2_w),
-                                                           .mean = a->mean2,
-                                                           .rstd = a->rstd2,
-                                                           .dx = dx,
-                                                           .add = 1,
-                                                           .dw = param_grad(p, b->norm2_w),
-                                                           .db = param_grad(p, b->norm2_b)});
-    return rc;
+    return rc ? rc : norm_bwd(s, p, dln, a->mid, b->norm2_w, b->norm2_b, a->mean2, a->rstd2, dx);
 }
 
 /* In: dx = gradient of mid. Out: dx = gradient of x. */
@@ -411,20 +414,7 @@ static int backward_attention(const pass *s, params *p, float *dx, act_rows dln,
                                                      .dx16 = dln.h,
                                                      .dw = param_grad(p, b->qkv_w),
                                                      .db = param_grad(p, b->qkv_b)});
-    if (!rc)
-        rc = s->o->layernorm_bwd(s->q, &(op_layernorm_bwd){.rows = s->n,
-                                                           .d = d,
-                                                           .dy = dln.f,
-                                                           .dy16 = dln.h,
-                                                           .x = a->x,
-                                                           .w = param_value(p, b->norm1_w),
-                                                           .mean = a->mean1,
-                                                           .rstd = a->rstd1,
-                                                           .dx = dx,
-                                                           .add = 1,
-                                                           .dw = param_grad(p, b->norm1_w),
-                                                           .db = param_grad(p, b->norm1_b)});
-    return rc;
+    return rc ? rc : norm_bwd(s, p, dln, a->x, b->norm1_w, b->norm1_b, a->mean1, a->rstd1, dx);
 }
 
 int block_backward(queue *q, const block_cfg *c, const block *b, params *p, const block_run *run, const block_acts *a, float *dx,

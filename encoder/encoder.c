@@ -18,8 +18,6 @@ static int add(enc *e, jepa_err *err, const char *prefix, const char *name, int 
     return 0;
 }
 
-static void p_product(enc *e, int i) { e->p->item[i].flags |= PARAM_PRODUCT; }
-
 /* Patch embeddings and what is added to them. */
 static int add_embedding(enc *e, const char *prefix, jepa_err *err) {
     const enc_cfg *c = &e->c;
@@ -27,10 +25,10 @@ static int add_embedding(enc *e, const char *prefix, jepa_err *err) {
     const int64_t d = c->embed_dim, p = c->patch_size, flat = c->tubelet_size == 1, one[] = {1, 1, d};
     const int64_t cube[] = {d, c->in_chans, c->tubelet_size, p, p}, plane[] = {d, c->in_chans, p, p}, image[] = {d, c->in_chans, 1, p, p};
     int rc = add(e, err, prefix, "patch_embed.proj.weight", flat ? 4 : 5, flat ? plane : cube, &e->patch_w);
-    if (!rc) p_product(e, e->patch_w);
+    if (!rc) e->p->item[e->patch_w].flags |= PARAM_PRODUCT;
     if (!rc) rc = add(e, err, prefix, "patch_embed.proj.bias", 1, &d, &e->patch_b);
     if (!rc && c->image_patch_embed) rc = add(e, err, prefix, "patch_embed_img.proj.weight", 5, image, &e->image_w);
-    if (!rc && c->image_patch_embed) p_product(e, e->image_w);
+    if (!rc && c->image_patch_embed) e->p->item[e->image_w].flags |= PARAM_PRODUCT;
     if (!rc && c->image_patch_embed) rc = add(e, err, prefix, "patch_embed_img.proj.bias", 1, &d, &e->image_b);
     if (!rc && c->modality_embedding) rc = add(e, err, prefix, "img_mod_embed", 3, one, &e->image_mod);
     if (!rc && c->modality_embedding) rc = add(e, err, prefix, "video_mod_embed", 3, one, &e->video_mod);
