@@ -107,6 +107,9 @@ void pool_close(team **p); /* not while a job runs */
 void pool_once(int threads, int64_t n, void (*fn)(void *ctx, int64_t i), void *ctx); /* a team for one job, of long items */
 int pool_cores(void); /* cores this process may use (affinity mask and cgroup quota), at least 1 */
 
+/* ---- time ---- */
+double clock_seconds(void); /* monotonic, for differences */
+
 /* ---- files ---- */
 
 /* A whole file into memory (NUL added after the end, not counted). At most max bytes. Freed by mem_free. */

@@ -3,8 +3,6 @@
 #define JEPA_MEASURE_H
 #include "base/base.h"
 
-double clock_seconds(void); /* monotonic */
-
 typedef struct spread { int n; double median, low, high, q1, q3, mean; } spread; /* q1, q3: quartiles */
 void spread_of(double *value, int n, spread *out); /* sorts value; n 0: all zero */
 

@@ -170,7 +170,7 @@ static int is_tensor(const char *path) {
 
 static int all_inputs(view *v, jepa_run *run, const class_plan *p, const text_list *rest, int64_t *total, jepa_err *err) {
     items in = {0};
-    const double began = cli_clock();
+    const double began = clock_seconds();
     int rc = 0;
     for (int k = 0; k < rest->n && rc == 0; k++)
         if (!is_tensor(rest->at[k])) rc = items_add(&in, rest->at[k], err);
@@ -197,7 +197,7 @@ static int all_inputs(view *v, jepa_run *run, const class_plan *p, const text_li
             rc = tell(v, in.at[i].path, -1, in.at[i].label, err);
         else if (rc == JEPA_E_INPUT)
             failed(v, in.at[i].path, in.at[i].line, err->text[0] ? err->text : "cannot be read"), rc = 0;
-        const double s = cli_clock() - began;
+        const double s = clock_seconds() - began;
         snprintf(text, sizeof text, "%d/%d inputs, %.2f a second", i + 1, in.n, s > 0 ? (i + 1) / s : 0);
         if (rc == 0 && in.n > 1) cli_progress(v->c, text);
     }

@@ -36,7 +36,7 @@ typedef struct job_view {
 static void progress(void *ctx, int64_t done, int64_t total, int64_t clips) {
     job_view *v = ctx;
     char text[160];
-    double spent = cli_clock() - v->started;
+    double spent = clock_seconds() - v->started;
     if (!v->first) v->first = done; /* a job that went on: what was done before says nothing about the rate */
     double left = done > v->first && spent > 0 ? spent / (double)(done - v->first) * (double)(total - done) : 0;
     snprintf(text, sizeof text, "%lld/%lld items, %lld clips, %.1f clips/s, %d:%02d left", (long long)done, (long long)total,
@@ -270,7 +270,7 @@ int cmd_embed(cli *c, int argc, char **argv) {
         }
         model_args_say(c, m, &p);
         if (in.ignored) cli_line(c, "%lld members of tars or data sets are neither video nor image: ignored", (long long)in.ignored);
-        v.started = cli_clock();
+        v.started = clock_seconds();
         j.m = m, j.plan = &p, j.inputs = &in, j.out = out, j.batch = batch, j.threads = decoders, j.command = c->line, j.gzip = gzip;
         j.stop = cli_stopped, j.progress = progress, j.failed = failed, j.line = say, j.ctx = &v;
         if ((rc = embed_run(&j, &err)) < 0) goto done;

@@ -31,7 +31,7 @@ static void failed(void *ctx, const char *path, int line, const char *reason) {
 
 static void progress(void *ctx, int64_t done, int64_t all, int64_t clips) {
     view *v = ctx;
-    double s = cli_clock() - v->began;
+    double s = clock_seconds() - v->began;
     char text[160];
     snprintf(text, sizeof text, "%lld/%lld inputs, %lld clips, %.2f clips/s", (long long)done, (long long)all, (long long)clips, s > 0 ? (double)clips / s : 0);
     cli_progress(v->c, text);
@@ -99,7 +99,7 @@ int cmd_predict(cli *c, int argc, char **argv) {
     clip_plan p;
     pred_masks k = {0};
     items in = {0};
-    view v = {.c = c, .began = cli_clock()};
+    view v = {.c = c, .began = clock_seconds()};
     int rc = options_read(c, table, sizeof table / sizeof *table, argc, argv, usage, &rest, &err);
     if (rc) {
         rc = rc == 1 ? 0 : rc;

@@ -5,7 +5,6 @@
 
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 enum { FLUSH_SECONDS = 1 };
@@ -21,12 +20,6 @@ typedef struct run_of { /* a job under way */
     int64_t n, skip, total, clips; /* to do; done before; of this shard; clips so far */
     int64_t written;               /* items of n that are whole in the file */
 } run_of;
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static int write_row(run_of *r, const part_row *row, jepa_err *err) {
     int rc = part_add(r->pt, row, err);
@@ -59,9 +52,9 @@ static int write_one(run_of *r, work *w, jepa_err *err) {
     }
     if ((rc = part_item_done(r->pt, r->item[w->at], err)) < 0) return rc;
     r->written++;
-    if (r->h5 && now() - r->flushed >= FLUSH_SECONDS) {
+    if (r->h5 && clock_seconds() - r->flushed >= FLUSH_SECONDS) {
         if ((rc = emb_h5_flush(r->h5, err)) < 0) return rc;
-        r->flushed = now();
+        r->flushed = clock_seconds();
     }
     if (j->progress) j->progress(j->ctx, r->skip + r->written, r->total, r->clips);
     return 0;
@@ -218,7 +211,7 @@ int embed_run(embed_job *j, jepa_err *err) {
     emb_source before = part_source(pt);
     if (emb_ending(j->out) == EMB_H5 && (rc = emb_h5_open(&r.h5, j->out, &m, &before, p->every > 0 ? 0 : total * p->clips, err)) < 0)
         goto done;
-    r.pt = pt, r.item = todo, r.n = n, r.skip = skip, r.total = total, r.flushed = now();
+    r.pt = pt, r.item = todo, r.n = n, r.skip = skip, r.total = total, r.flushed = clock_seconds();
     if (n > 0) {
         if ((rc = embed_fit(j, err)) < 0 || (rc = encoders_open(&r.e, j, err)) < 0 || (rc = clip_pipe_open(&r.pipe, j, todo, n, err)) < 0) goto done;
         for (int64_t i = 0; i < n; i++) {

@@ -94,14 +94,14 @@ static int steps(run *r, jepa_err *err) {
         err_set(err, rc, "no memory for %d mask groups", c->accumulate);
         goto done;
     }
-    r->started = run_clock();
+    r->started = clock_seconds();
     r->first_step = train_step_count(r->t);
     rc = 0;
     while (train_step_count(r->t) < r->steps) {
         int64_t step = train_step_count(r->t);
         run_times t = {0};
         int replaced = 0;
-        double begin = run_clock();
+        double begin = clock_seconds();
         for (size_t i = 0; i < n; i++) {
             if ((rc = feed_next(r->f, &b[i], err)) < 0 || (rc = masks_of(r, step, (int)i, m + i * MAX_GENERATORS, err)) < 0) goto done;
             g[i] = (train_batch){.batch = b[i]->batch, .frames = b[i]->frames, .height = b[i]->height, .width = b[i]->width, .x = b[i]->clips,
@@ -110,9 +110,9 @@ static int steps(run *r, jepa_err *err) {
             replaced += b[i]->replaced;
         }
         train_numbers num;
-        double before = run_clock();
+        double before = clock_seconds();
         if ((rc = train_step(r->t, g, (int)n, &num, err)) < 0) goto done;
-        t.device = run_clock() - before;
+        t.device = clock_seconds() - before;
         for (size_t i = 0; i < n; i++) {
             feed_release(r->f, &b[i]);
             for (int k = 0; k < c->n_masks; k++) mask_free(&m[i * MAX_GENERATORS + (size_t)k]);
@@ -129,7 +129,7 @@ static int steps(run *r, jepa_err *err) {
         monitor_numbers target, context;
         int watch = num.step % c->monitor_every == 0 || num.step == r->steps;
         if (watch && ((rc = features_now(r, 1, &target, err)) < 0 || (rc = features_now(r, 0, &context, err)) < 0)) goto done;
-        t.step = run_clock() - begin;
+        t.step = clock_seconds() - begin;
         if ((rc = run_log_step(r, &num, watch ? &target : NULL, watch ? &context : NULL, &t, replaced, err)) < 0) goto done;
         if (watch && (rc = check_collapse(r, num.step, &target, err)) < 0) goto done;
         int stop = r->h && r->h->stop && r->h->stop(r->h->ctx);

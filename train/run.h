@@ -28,7 +28,6 @@ typedef struct run {
 typedef struct run_times { double step, device, data; } run_times; /* seconds */
 
 void run_say(const run *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-double run_clock(void);
 
 /* run_state.c */
 int run_resume(run *r, jepa_err *err);             /* finds, loads or initialises; sets the trainer's step */

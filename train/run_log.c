@@ -5,17 +5,10 @@
 #include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 static const char header[] = "step,loss,lr,weight_decay,ema,grad_norm,target_std,target_rank,target_clip_std,target_clip_rank,context_std,context_rank,"
                              "clips_per_s,step_ms,device_ms,data_ms,replaced\n";
-
-double run_clock(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 void run_say(const run *r, const char *fmt, ...) {
     if (!r->h || !r->h->line) return;
@@ -79,7 +72,7 @@ int run_log_step(run *r, const train_numbers *n, const monitor_numbers *target, 
         fprintf(f, ",%.2f,%.2f,%.2f,%.2f,%d\n", rate, 1e3 * t->step, 1e3 * t->device, 1e3 * t->data, replaced);
         if (fflush(f) || ferror(f)) return log_failed(r, err);
     }
-    double now = run_clock();
+    double now = clock_seconds();
     if (r->h && r->h->line && (now - r->last_line > 0.25 || last)) {
         char text[400];
         int64_t done = n->step - r->first_step;

@@ -7,7 +7,6 @@
 #include <math.h>
 #include <signal.h>
 #include <string.h>
-#include <time.h>
 
 void feed_cfg_defaults(feed_cfg *c) {
     memset(c, 0, sizeof *c);
@@ -24,12 +23,6 @@ void feed_cfg_defaults(feed_cfg *c) {
 }
 
 int64_t feed_steps_per_epoch(const feed *f) { return f->list.n < f->c.batch ? 1 : f->list.n / f->c.batch; }
-
-static double now(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 /* ---- batches ---- */
 
@@ -153,7 +146,7 @@ int feed_next(feed *f, feed_batch **out, jepa_err *err) {
         if (err) *err = f->why;
         return f->dead;
     }
-    double start = now();
+    double start = clock_seconds();
     slot *more = NULL;
     pthread_mutex_lock(&f->lock);
     int spare = f->queued;
@@ -175,7 +168,7 @@ int feed_next(feed *f, feed_batch **out, jepa_err *err) {
     pthread_mutex_unlock(&f->lock);
     s->next = f->held;
     f->held = s;
-    s->b.seconds_waited = now() - start;
+    s->b.seconds_waited = clock_seconds() - start;
     int rc = s->rc;
     if (rc) {
         f->why = s->err;
