@@ -34,10 +34,9 @@ void cli_line(cli *c, const char *fmt, ...) __attribute__((format(printf, 2, 3))
 void cli_warn(cli *c, const char *fmt, ...) __attribute__((format(printf, 2, 3)));      /* "jepa: …" on stderr, always */
 void cli_progress(cli *c, const char *text);                                            /* one line that is overwritten; every 10 s where there is no terminal */
 void cli_progress_end(cli *c);
-double cli_clock(void);                                                                 /* seconds */
 int cli_stopped(void *unused);                                                          /* a signal came */
 int cli_exit(cli *c, int rc, const jepa_err *err);                                      /* prints err, gives the exit code */
-static inline const char *cli_precision(const cli *c) { return c->precision ? c->precision : "f32"; } /* NULL there: not asked for */
+int cli_precision(const cli *c, const char **name, jepa_err *err);                      /* "f32" where none was asked for (c->precision NULL) */
 int cli_device(const cli *c, const char **name, jepa_err *err);                         /* "auto" resolved */
 
 int cmd_train(cli *c, int argc, char **argv);

@@ -321,11 +321,8 @@ int cmd_bench(cli *c, int argc, char **argv) {
     if (b.size) b.cfg.height = (int)hw[0], b.cfg.width = (int)hw[1];
     if (b.open.arch && !b.cfg.model) b.cfg.arch = b.open.arch;
     b.cfg.open = &b.open, b.cfg.seed = (uint64_t)seed;
-    if (c->precision && strcmp(c->precision, "f32") && strcmp(c->precision, "bf16")) {
-        rc = err_set(&err, JEPA_E_USE, "--precision %s: f32 or bf16", c->precision);
-        goto done;
-    }
-    b.cfg.precision = cli_precision(c), b.cfg.threads = c->threads, b.cfg.batch = b.batch ? b.batch : 1;
+    if ((rc = cli_precision(c, &b.cfg.precision, &err)) < 0) goto done;
+    b.cfg.threads = c->threads, b.cfg.batch = b.batch ? b.batch : 1;
     if (b.cfg.isa) limit_products(b.cfg.isa);
     rc = sizes(&b, &err);
     if (rc == 0 && want & PART_ENCODER) rc = model_part(&b, PART_ENCODER, "encoder", &err);

@@ -26,7 +26,7 @@ int cmd_train(cli *c, int argc, char **argv) {
     train_cfg cfg;
     train_run_opts o = {.resume = "auto"};
     text_list sets = {0}, rest;
-    const char *on_collapse = "warn", *memory = NULL, *name;
+    const char *on_collapse = "warn", *memory = NULL, *name, *precision;
     dev *d = NULL;
     int have_cfg = 0;
     int64_t limit = 0;
@@ -55,11 +55,8 @@ int cmd_train(cli *c, int argc, char **argv) {
         goto done;
     }
     o.on_collapse = !strcmp(on_collapse, "stop");
-    if (c->precision && strcmp(c->precision, "f32") && strcmp(c->precision, "bf16")) {
-        rc = err_set(&err, JEPA_E_USE, "--precision %s: f32 or bf16", c->precision);
-        goto done;
-    }
-    if (c->precision && (rc = text_list_add(&sets, !strcmp(c->precision, "bf16") ? "meta.dtype=bfloat16" : "meta.dtype=float32")) < 0) goto done;
+    if ((rc = cli_precision(c, &precision, &err)) < 0) goto done;
+    if (c->precision && (rc = text_list_add(&sets, !strcmp(precision, "bf16") ? "meta.dtype=bfloat16" : "meta.dtype=float32")) < 0) goto done;
     if (memory && mem_size(memory, &limit)) {
         rc = err_set(&err, JEPA_E_USE, "--memory %s: an amount as 20G or 512M, or auto, is needed", memory);
         goto done;

@@ -8,7 +8,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 static volatile sig_atomic_t signal_came;
@@ -47,12 +46,6 @@ static void help(FILE *f) {
                "            5 does not fit in memory · 6 training stopped itself · 7 a device failed · 130, 143 interrupted\n");
 }
 
-double cli_clock(void) {
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 void cli_progress_end(cli *c) {
     if (c->on_line) fputc('\n', stderr);
     c->on_line = 0;
@@ -64,9 +57,9 @@ void cli_progress(cli *c, const char *text) {
         fprintf(stderr, "\r%s\033[K", text);
         c->on_line = 1;
         fflush(stderr);
-    } else if (cli_clock() - c->last >= 10) {
+    } else if (clock_seconds() - c->last >= 10) {
         fprintf(stderr, "%s\n", text);
-        c->last = cli_clock();
+        c->last = clock_seconds();
     }
 }
 
@@ -112,6 +105,12 @@ int cli_device(const cli *c, const char **name, jepa_err *err) {
     *name = c->device;
     if (!strcmp(c->device, "auto")) *name = "cpu";
     if (!strncmp(c->device, "cuda", 4)) return err_set(err, JEPA_E_MODEL, "--device %s: this build has no CUDA back end; use --device cpu", c->device);
+    return 0;
+}
+
+int cli_precision(const cli *c, const char **name, jepa_err *err) {
+    *name = c->precision ? c->precision : "f32";
+    if (strcmp(*name, "f32") && strcmp(*name, "bf16")) return err_set(err, JEPA_E_USE, "--precision %s: f32 or bf16", *name);
     return 0;
 }
 
