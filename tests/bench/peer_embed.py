@@ -10,18 +10,13 @@ import time
 import numpy as np
 import torch
 
-SIZES = {"vit_tiny": (192, 12, 3), "vit_small": (384, 12, 6), "vit_base": (768, 12, 12)}
+from peer_model import make
 
 
-def make(path, size, crop):
-    from transformers import VJEPA2Config, VJEPA2Model
+def make_with_processor(path, size, crop):
     from transformers.models.vjepa2.video_processing_vjepa2 import VJEPA2VideoProcessor
 
-    torch.manual_seed(0)
-    dim, depth, heads = SIZES[size]
-    config = VJEPA2Config(hidden_size=dim, num_hidden_layers=depth, num_attention_heads=heads, crop_size=crop, frames_per_clip=16,
-                          pred_hidden_size=48, pred_num_attention_heads=2, pred_num_hidden_layers=1)
-    VJEPA2Model(config).save_pretrained(path)
+    make(path, size, crop)
     VJEPA2VideoProcessor(crop_size=crop).save_pretrained(path)
 
 
@@ -84,7 +79,7 @@ def main():
     a.add_argument("--out")
     o = a.parse_args()
     if o.make:
-        return make(o.make, o.size, o.crop)
+        return make_with_processor(o.make, o.size, o.crop)
     from transformers import VJEPA2Model
 
     torch.set_num_threads(o.threads)

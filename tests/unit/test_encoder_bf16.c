@@ -13,6 +13,17 @@ typedef struct model {
 
 enum { CLIPS = 2, OUT = CLIPS * TOKENS * DIM };
 
+static void close_model(model *m) {
+    enc_acts_close(&m->a);
+    enc_close(&m->e);
+    params_close(&m->p);
+    queue_close(&m->q);
+    dev_close(&m->d);
+    mem_free(m->x);
+    mem_free(m->tokens);
+    mem_free(m->coef);
+}
+
 static void open_model(model *m, const char *device, dtype type, int what, recompute level, int keep) {
     jepa_err err = {0};
     memset(m, 0, sizeof *m);
@@ -26,8 +37,7 @@ static void open_model(model *m, const char *device, dtype type, int what, recom
         model full;
         open_model(&full, "ref", T_F32, 0, level, 0);
         for (int i = 0; i < m->p.n; i++) must(param_put(&m->p, i, m->q, param_value(&full.p, i), 0, m->p.item[i].count, &err));
-        enc_acts_close(&full.a), enc_close(&full.e), params_close(&full.p), queue_close(&full.q), dev_close(&full.d);
-        mem_free(full.x), mem_free(full.tokens), mem_free(full.coef);
+        close_model(&full);
     } else
         random_params(&m->p, 8);
     if (what & PARAMS_HALF) must(params_halve(&m->p, m->q, &err));
@@ -36,17 +46,6 @@ static void open_model(model *m, const char *device, dtype type, int what, recom
     m->x = numbers(CLIPS * PIXELS, 3, -2, 2);
     m->coef = numbers(OUT, 4, -1, 1);
     m->tokens = mem_alloc(OUT, sizeof(float));
-}
-
-static void close_model(model *m) {
-    enc_acts_close(&m->a);
-    enc_close(&m->e);
-    params_close(&m->p);
-    queue_close(&m->q);
-    dev_close(&m->d);
-    mem_free(m->x);
-    mem_free(m->tokens);
-    mem_free(m->coef);
 }
 
 static void run(model *m, int backward) {
