@@ -26,8 +26,8 @@ static void *part(const job *j, void **p, const char *name, int64_t elements) { 
 
 static int call_attention(const ops *o, queue *q, const job *j, void **p) {
     op_attention a = *(const op_attention *)j->arg;
-    int64_t d = a.heads * a.head_dim;
-    int one_row = j->flag & PACKED; /* one row: q, k, v of all heads */
+    const int one_row = j->flag & PACKED; /* one row: q, k, v of all heads */
+    const int64_t d = one_row ? a.heads * a.head_dim : 0; /* what is to be refused may not be multiplied */
     OPERAND(a, q, one_row ? at(j, p, "qkv") : at(j, p, "q"));
     OPERAND(a, k, one_row ? part(j, p, "qkv", d) : at(j, p, "k"));
     OPERAND(a, v, one_row ? part(j, p, "qkv", 2 * d) : at(j, p, "v"));
@@ -39,8 +39,8 @@ static int call_attention(const ops *o, queue *q, const job *j, void **p) {
 
 static int call_attention_bwd(const ops *o, queue *q, const job *j, void **p) {
     op_attention_bwd a = *(const op_attention_bwd *)j->arg;
-    int64_t d = a.heads * a.head_dim;
-    int one_row = j->flag & PACKED;
+    const int one_row = j->flag & PACKED;
+    const int64_t d = one_row ? a.heads * a.head_dim : 0;
     OPERAND(a, q, one_row ? at(j, p, "qkv") : at(j, p, "q"));
     OPERAND(a, k, one_row ? part(j, p, "qkv", d) : at(j, p, "k"));
     OPERAND(a, v, one_row ? part(j, p, "qkv", 2 * d) : at(j, p, "v"));
