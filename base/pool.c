@@ -108,10 +108,12 @@ static void *work(void *arg) {
     for (uint32_t seen = 0;;) {
         uint64_t g;
         await_job(w, seen);
-        if (atomic_load(&p->stop)) return NULL;
         const int in = enter(p, w->index, &g);
         seen = gate_job(g);
-        if (!in) continue;
+        if (!in) { /* asked now, not before: the gate just looked at may be that of the end, after which no other comes */
+            if (atomic_load(&p->stop)) return NULL;
+            continue;
+        }
         run_shares(p, w->index, gate_members(g));
         leave(p);
     }

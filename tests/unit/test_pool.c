@@ -121,6 +121,9 @@ static void closing(void **s) {
         if (k % 3 == 2) sleep_us(200);
         pool_close(&p);
     }
+    int few[3] = {0}; /* a worker that comes just as the team closes: once in some ten thousand it took the end for a job and waited for another */
+    for (int k = 0; k < 10000; k++) pool_once(2 + k % 3, 3, count_up, few);
+    for (int i = 0; i < 3; i++) assert_int_equal(few[i], 10000);
     team *none = NULL;
     jepa_err err = {0};
     pool_close(&none);
