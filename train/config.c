@@ -299,13 +299,18 @@ static void read_optimization(cfg_reader *r, train_cfg *c) {
     c->steps = ipe * epochs; /* at most 2^52 */
 }
 
+int train_type(const char *text, dtype *type) {
+    int half = !strcasecmp(text, "bfloat16") || !strcasecmp(text, "bf16");
+    *type = half ? T_BF16 : T_F32;
+    return half || !strcasecmp(text, "float32") || !strcasecmp(text, "f32");
+}
+
 static void read_meta(cfg_reader *r, train_cfg *c) {
     char type[32] = "";
     int64_t seed = 0;
     const yaml *v = cfg_at(r, "meta.dtype", "float32");
     cfg_text(r, "meta.dtype", "float32", type, sizeof type);
-    c->type = !strcasecmp(type, "bfloat16") || !strcasecmp(type, "bf16") ? T_BF16 : T_F32;
-    if (!r->rc && c->type == T_F32 && strcasecmp(type, "float32") && strcasecmp(type, "f32"))
+    if (!r->rc && !train_type(type, &c->type))
         cfg_fail(r, v, "meta.dtype", "training runs in float32 or bfloat16, not in %s; add --set meta.dtype=bfloat16", type);
     cfg_int(r, "meta.seed", "0", 0, INT64_MAX, &seed);
     c->seed = c->feed.seed = (uint64_t)seed;
@@ -354,6 +359,8 @@ int train_cfg_read(train_cfg *c, const char *path, const char *const *sets, int 
         r.rc = err_set(err, JEPA_E_USE, "%.100s…: the path of the configuration is longer than %zu bytes", path, sizeof c->config_path - 1);
         goto fail;
     }
+    const yaml *type = yaml_at(r.root, "meta.dtype");
+    c->type_asked = type && type->line == 0;
     cfg_check_keys(&r, c->notes, sizeof c->notes);
     read_top(&r, c);
     int lengths = read_data(&r, c);

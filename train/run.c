@@ -208,6 +208,9 @@ int train_run(const train_cfg *c, dev *d, const train_run_opts *o, const train_h
         if (r.steps < 1) r.steps = (int64_t)((double)ipe * c->sched.epochs);
     }
     r.c = &with;
+    if ((rc = run_precision(&r, &with.type, err)) < 0) goto done;
+    const char *record = with.type == T_BF16 ? "bfloat16" : "float32";
+    if (c->resolved && (rc = yaml_set(c->resolved, "meta.dtype", record, err)) < 0) goto done;
     if ((rc = train_open_plan(&r.t, &with, d, err)) < 0) goto done;
     for (int i = 0; i < c->n_masks; i++) {
         mask_grid g = {c->enc.num_frames / c->enc.tubelet_size, c->enc.img_height / c->enc.patch_size, c->enc.img_width / c->enc.patch_size};

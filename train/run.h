@@ -30,6 +30,7 @@ typedef struct run_times { double step, device, data; } run_times; /* seconds */
 void run_say(const run *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* run_state.c */
+int run_precision(const run *r, dtype *type, jepa_err *err); /* that of the run which is gone on with; JEPA_E_USE: another one is asked for */
 int run_resume(run *r, jepa_err *err);             /* finds, loads or initialises; sets the trainer's step */
 int run_save(run *r, jepa_err *err);               /* a checkpoint of the trainer's step */
 

@@ -6,6 +6,7 @@
 #include <inttypes.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 void train_model_cfg(const train_cfg *c, model_cfg *m) {
     memset(m, 0, sizeof *m);
@@ -108,6 +109,35 @@ static int load_init(run *r, const char *path, jepa_err *err) {
             predictor ? ", predictor" : "; the predictor starts anew");
 done:
     ck_close(&c);
+    return rc;
+}
+
+/* A checkpoint has its precision in its config.yaml; one without that file has none to keep. Asked before the folder is locked: it stays. */
+int run_precision(const run *r, dtype *type, jepa_err *err) {
+    const char *how = r->o->resume ? r->o->resume : "auto", *in = !strcmp(how, "auto") ? r->dir : how;
+    char step[4200], path[4300];
+    yaml *y = NULL;
+    dtype had;
+    if (!strcmp(how, "never")) return 0;
+    int rc = ck_find_latest(in, step, sizeof step, err);
+    if (rc < 0 && in == r->dir) return 0; /* nothing to go on with; what is wrong with the folder is said when it is made */
+    const char *from = rc < 0 ? in : step;
+    snprintf(path, sizeof path, "%s/config.yaml", from);
+    if (access(path, F_OK)) return 0;
+    if ((rc = yaml_read(&y, path, err)) < 0) return rc;
+    const yaml *v = yaml_at(y, "meta.dtype");
+    if (v && (v->kind != YAML_SCALAR || !train_type(v->text, &had)))
+        rc = err_set(err, JEPA_E_MODEL, "%s:%d: meta.dtype: training runs in float32 or bfloat16", path, v->line);
+    else if (v && had != *type && r->c->type_asked)
+        rc = err_set(err, JEPA_E_USE,
+                     "%s: was trained in %s, and %s is asked for; a run keeps its precision: leave out --precision (or --set meta.dtype) "
+                     "to go on, or begin anew from its weights with --init %s and another --out",
+                     from, dtype_name(had), dtype_name(*type), from);
+    else if (v && had != *type) {
+        run_say(r, "precision: %s, as %s was trained; the configuration's %s is not used", dtype_name(had), from, dtype_name(*type));
+        *type = had;
+    }
+    yaml_close(&y);
     return rc;
 }
 

@@ -38,6 +38,7 @@ typedef struct train_cfg {
     int smooth_l1;                 /* I-JEPA: smooth L1 (beta 1) instead of |z-h|^loss_exp / loss_exp */
     token_rule mask_token_rule;
     dtype type;                    /* T_F32 or T_BF16: products and most activations in bf16 beside float32 masters */
+    int type_asked;                /* by a --set: a resumed run that has another one is refused; else it keeps its own */
     int report_variance;           /* train_numbers.variance_term is computed */
     char *datasets[MAX_DATASETS]; double dataset_weight[MAX_DATASETS]; int n_datasets, has_weights;
     feed_cfg feed;                 /* batch = mask group; accumulate = global batch / batch */
@@ -59,6 +60,7 @@ void train_cfg_defaults(train_cfg *c);
 /* sets: "section.key=value". Unknown keys are JEPA_E_MODEL with their line; known keys with values we do not support are refused. */
 int train_cfg_read(train_cfg *c, const char *path, const char *const *sets, int n_sets, jepa_err *err);
 void train_cfg_free(train_cfg *c);
+int train_type(const char *text, dtype *type);                 /* of meta.dtype; 0: not one that training runs in */
 
 /* ---- one step (train/step.c) ---- */
 typedef struct train_batch { /* one mask group, host memory */

@@ -92,6 +92,27 @@ error 3 "seed" go a $((n + 1)) --set meta.seed=4
 # from a checkpoint named by its path, into another folder
 run 0 go p $((n + 2)) --resume "b/step-$(printf %08d $n)"
 says err "resumed from b/step"
+# the precision is the run's: without --precision it goes on in it, another one is refused before anything is written
+run 0 go h 4 --precision bf16
+run 0 go h2 2 --precision bf16
+find h2 -type f -exec cksum {} + | sort >left
+error 2 "h2/step-00000002: was trained in bf16, and f32 is asked for.* --precision .*--init" go h2 4 --precision f32
+error 2 "was trained in bf16, and f32 is asked for" go h2 4 --set meta.dtype=float32
+error 2 "was trained in bf16" go h2 4 --precision f32 --dry-run
+error 2 "was trained in bf16" go q 4 --precision f32 --resume h2/step-00000002
+error 2 "was trained in bf16" go q 4 --precision f32 --resume h2
+error 2 "a/step-.*: was trained in f32, and bf16 is asked for" go a $((n + 1)) --precision bf16
+[ -e q ] && fail "a refused precision left a folder"
+find h2 -type f -exec cksum {} + | sort >right
+same left right
+run 0 go h3 4 --resume h2/step-00000002
+says err "precision: bf16, as h2/step-00000002 was trained"
+run 0 go h2 4
+says err "precision: bf16, as h2/step-00000002 was trained"
+says h2/config.yaml "dtype: bfloat16"
+alike h h2
+for f in model.safetensors optimizer.safetensors; do same h/latest/$f h3/latest/$f; done
+run 0 go h2 6 --precision bf16
 error 3 "" go q $n --resume data
 error 4 "nowhere: not found" go q $n --resume nowhere
 finish
