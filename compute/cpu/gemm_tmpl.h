@@ -1,28 +1,22 @@
 /* gemm_tmpl.h: matrix products c = a·b whose operands may be bf16, cut into pieces that each end in a pass of the caller's over the sums while
  * they are in the cache.
  *
- * A piece is a block of rows by a block of columns. For each block of k, b's columns are laid out in panels of two vectors (GEMM_K × GEMM_N
- * floats, which stay in the second cache), widened and turned as needed on the way, and the register tile runs over them; a's rows are read
- * where they lie, or are laid out by the few rows where they are bf16 or run the other way. So bf16 costs nothing but the reading.
- * Pieces depend on the sizes only, and each sum runs over k in order: a row's result depends neither on the number of threads nor on how many
- * rows there are. */
+ * First b is laid out whole, by all threads. Then each piece, a block of rows by a block of columns, lays out its rows of a for one block of
+ * k after the other and runs the register tile over them: a panel of b stays in the first cache while all strips of the piece pass by it. So
+ * bf16, turning and b's GELU cost one pass over the operands.
+ * Each sum runs over k in order, in blocks that depend on k only, and zeros fill up what is cut off: a row's result depends neither on the
+ * number of threads nor on how many rows there are. */
 #ifndef JEPA_GEMM_TMPL_H
 #define JEPA_GEMM_TMPL_H
 #include <stdatomic.h>
 #include <string.h>
 #include "compute/cpu/cpu.h"
-#include "compute/cpu/tile_tmpl.h"
-#include "compute/cpu/vec.h"
+#include "compute/cpu/gemm_lay_tmpl.h"
 
-enum { GEMM_M = 504 /* 6·84, 12·42 */, GEMM_N = 256, GEMM_K = 384, GEMM_STRIPS = 8, GEMM_A = GEMM_STRIPS * TILE_ROWS, GEMM_PAD = 16 };
-
-typedef struct mat { /* element (i,j) at i·ld + j, or turned at j·ld + i; float32 or bf16 */
-    const float *f;
-    const uint16_t *h;
-    int64_t ld;
-    int turned;
-    int gelu; /* b, not turned: gelu of it */
-} mat;
+enum { GEMM_M = 72 /* 6·12, 12·6 */, GEMM_N = 768, GEMM_K = 384, GEMM_LAY = 64, GEMM_STEP = 16 };
+#ifndef GEMM_B /* tests make it small */
+#define GEMM_B (4 * 1024 * 1024) /* floats of b laid out at a time */
+#endif
 
 /* Sums of rows i …, columns j … lie in c. */
 typedef void (*product_end)(const void *ctx, const float *c, int64_t ldc, int64_t i, int64_t rows, int64_t j, int64_t cols);
@@ -30,155 +24,79 @@ typedef void (*product_end)(const void *ctx, const float *c, int64_t ldc, int64_
 typedef struct gemm {
     mat a, b; /* [m,k], [k,n] */
     int64_t m, n, k;
-    int64_t most_m;  /* rows of a piece at most; 0: GEMM_M */
     product_end end; /* what to do with the sums */
     const void *ctx; /* end's */
+    int adds;        /* end may be called for one part of k after the other: it adds */
     /* the rest is gemm_run's */
+    int64_t j0, cols, p0, terms; /* what is laid out of b */
     int64_t mp, np, kp, across, count;
-    float *mem;
+    float *laid, *mem;
     size_t each;
-    int workers;
     atomic_llong next;
 } gemm;
 
-static inline __attribute__((always_inline)) vf mat_load(const mat *m, int64_t at, int64_t n) {
-    return m->h ? vload16_some(m->h + at, n) : vload_some(m->f + at, n);
-}
-
-static inline float mat_get(const mat *m, int64_t at) { return m->h ? bf16_to_f32(m->h[at]) : m->f[at]; }
-
-/* ---- b: panels [k][PANEL]; columns past n are zeros up to a whole vector ---- */
-
-/* Rows p …, columns j … of a b that is not turned. Four panels at once, so that reads stay long and writes go to few places. */
-static inline __attribute__((always_inline)) void gemm_lay_rows(const mat *b, const int half, const int gelu, int64_t p,
-                                                                int64_t k, int64_t j, int64_t n, float *to) {
-    const mat src = {.f = half ? NULL : b->f, .h = half ? b->h : NULL};
-    for (int64_t x = 0; x < n; x += 4 * PANEL)
-        for (int64_t i = 0; i < k; i++)
-            for (int64_t v = x; v < n && v < x + 4 * PANEL; v += VW) {
-                vf t = mat_load(&src, (p + i) * b->ld + j + v, n - v);
-                if (gelu) t = vgelu(t);
-                vstore(to + v / PANEL * k * PANEL + i * PANEL + v % PANEL, t);
+/* c[TILE_ROWS][PANEL] (+)= a·b, both laid out; next: what to ask for on the way, two lines every GEMM_STEP terms. */
+static inline __attribute__((always_inline)) void gemm_tile(const int add, int64_t k, const float *a, const float *b, const float *next, float *c,
+                                                            int64_t ldc) {
+    vf s[TILE_ROWS][2];
+    UNROLL
+    for (int i = 0; i < TILE_ROWS; i++) {
+        UNROLL
+        for (int v = 0; v < 2; v++) s[i][v] = add ? vload(c + i * ldc + v * VW) : vset(0);
+    }
+    while (k > 0) {
+        int64_t some = least(k, GEMM_STEP);
+        __builtin_prefetch(next, 0, 2);
+        __builtin_prefetch(next + 16, 0, 2);
+        next += 32;
+        k -= some;
+        for (int64_t p = 0; p < some; p++, a += TILE_ROWS, b += PANEL) {
+            vf b0 = vload(b), b1 = vload(b + VW);
+            UNROLL
+            for (int i = 0; i < TILE_ROWS; i++) {
+                vf x = vset(a[i]);
+                s[i][0] = vfma(x, b0, s[i][0]);
+                s[i][1] = vfma(x, b1, s[i][1]);
             }
-}
-
-/* Eight terms of eight columns, turned. */
-static inline __attribute__((always_inline)) void gemm_turn8(const mat *b, int64_t at, float *to) {
-#ifdef __AVX2__
-    __m256 r[8], t[8], u[8];
-    UNROLL
-    for (int i = 0; i < 8; i++, at += b->ld)
-        if (b->h) {
-            __m256i h = _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)(b->h + at)));
-            r[i] = _mm256_castsi256_ps(_mm256_slli_epi32(h, 16));
-        } else {
-            r[i] = _mm256_loadu_ps(b->f + at);
         }
-    UNROLL
-    for (int i = 0; i < 8; i += 2) {
-        t[i] = _mm256_unpacklo_ps(r[i], r[i + 1]);
-        t[i + 1] = _mm256_unpackhi_ps(r[i], r[i + 1]);
     }
     UNROLL
-    for (int i = 0; i < 8; i += 4) {
-        u[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44);
-        u[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xee);
-        u[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44);
-        u[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xee);
-    }
-    UNROLL
-    for (int i = 0; i < 4; i++) {
-        _mm256_storeu_ps(to + i * PANEL, _mm256_permute2f128_ps(u[i], u[i + 4], 0x20));
-        _mm256_storeu_ps(to + (i + 4) * PANEL, _mm256_permute2f128_ps(u[i], u[i + 4], 0x31));
-    }
-#else
-    for (int x = 0; x < 8; x++)
-        for (int i = 0; i < 8; i++) to[i * PANEL + x] = mat_get(b, at + x * b->ld + i);
-#endif
-}
-
-/* The same of a turned one. */
-static inline __attribute__((always_inline)) void gemm_lay_turned(const mat *b, const int half, int64_t p, int64_t k, int64_t j,
-                                                                  int64_t n, float *to) {
-    const mat src = {.f = half ? NULL : b->f, .h = half ? b->h : NULL, .ld = b->ld};
-    for (int64_t x = 0; x < n; x += PANEL, to += k * PANEL) {
-        int64_t width = least(PANEL, n - x), i = 0;
-        for (; i + 8 <= k; i += 8)
-            for (int64_t c = 0; c < PANEL; c += 8) {
-                float *at = to + i * PANEL + c;
-                if (c + 8 <= width) {
-                    gemm_turn8(&src, (j + x + c) * b->ld + p + i, at);
-                    continue;
-                }
-                for (int64_t e = 0; e < 8; e++)
-                    for (int64_t z = 0; z < 8; z++) at[e * PANEL + z] = c + z < width ? mat_get(&src, (j + x + c + z) * b->ld + p + i + e) : 0;
-            }
-        for (; i < k; i++)
-            for (int64_t c = 0; c < PANEL; c++) to[i * PANEL + c] = c < width ? mat_get(&src, (j + x + c) * b->ld + p + i) : 0;
+    for (int i = 0; i < TILE_ROWS; i++) {
+        UNROLL
+        for (int v = 0; v < 2; v++) vstore(c + i * ldc + v * VW, s[i][v]);
     }
 }
 
-static inline void gemm_lay_b(const mat *b, int64_t p, int64_t k, int64_t j, int64_t n, float *to) {
-    if (b->turned) {
-        if (b->h)
-            gemm_lay_turned(b, 1, p, k, j, n, to);
-        else
-            gemm_lay_turned(b, 0, p, k, j, n, to);
-    } else if (b->gelu) {
-        if (b->h)
-            gemm_lay_rows(b, 1, 1, p, k, j, n, to);
-        else
-            gemm_lay_rows(b, 0, 1, p, k, j, n, to);
-    } else {
-        if (b->h)
-            gemm_lay_rows(b, 1, 0, p, k, j, n, to);
-        else
-            gemm_lay_rows(b, 0, 0, p, k, j, n, to);
-    }
+/* The block of k from p on lies in `laid` at p·(whole panels): panel after panel of it. */
+static inline int64_t gemm_laid_at(const gemm *g, int64_t p, int64_t j) {
+    return p * pieces(g->cols, PANEL) * PANEL + j * least(g->kp, g->terms - p);
 }
 
-/* ---- a ---- */
-
-/* Rows i … i+rows (at most GEMM_A), terms p … p+k as t's a: read where they lie, or laid out in mem. */
-static inline void gemm_lay_a(const mat *a, int64_t i, int64_t rows, int64_t p, int64_t k, float *mem, tile *t) {
-    t->a = mem;
-    if (!a->turned && !a->h) {
-        t->a = a->f + i * a->ld + p;
-        t->am = a->ld;
-        t->ak = 1;
-    } else if (!a->turned) {
-        t->am = GEMM_K + GEMM_PAD;
-        t->ak = 1;
-        for (int64_t r = 0; r < rows; r++) {
-            const uint16_t *from = a->h + (i + r) * a->ld + p;
-            float *to = mem + r * t->am;
-            for (int64_t x = 0; x < k; x += VW) vstore(to + x, vload16_some(from + x, k - x));
-        }
-    } else {
-        t->am = 1;
-        t->ak = GEMM_A;
-        for (int64_t x = 0; x < k; x++)
-            for (int64_t r = 0; r < rows; r += VW) vstore_some(mem + x * GEMM_A + r, mat_load(a, (p + x) * a->ld + i + r, rows - r), rows - r);
-    }
+static inline void gemm_lay(void *ctx, int64_t piece) {
+    gemm *g = ctx;
+    int64_t wide = pieces(g->cols, GEMM_LAY), p = piece / wide * g->kp, j = piece % wide * GEMM_LAY;
+    gemm_lay_b(&g->b, g->p0 + p, least(g->kp, g->terms - p), g->j0 + j, least(GEMM_LAY, g->cols - j), g->laid + gemm_laid_at(g, p, j));
 }
-
-/* ---- pieces ---- */
 
 static inline void gemm_piece(const gemm *g, int64_t piece, float *mem) {
-    int64_t i0 = piece % g->across * g->mp, rows = least(g->mp, g->m - i0), j0 = piece / g->across * g->np, cols = least(g->np, g->n - j0);
-    float *b = mem, *a = b + GEMM_K * GEMM_N, *c = a + GEMM_A * (GEMM_K + GEMM_PAD);
-    int64_t ldc = GEMM_N + GEMM_PAD;
-    for (int64_t p = 0; p < g->k; p += g->kp) {
-        int64_t k = least(g->kp, g->k - p);
-        gemm_lay_b(&g->b, p, k, j0, cols, b);
-        for (int64_t i = 0; i < rows; i += GEMM_A) {
-            int64_t some = least(GEMM_A, rows - i);
-            tile t = {.b = b, .bk = PANEL, .panel = k * PANEL, .c = c + i * ldc, .ldc = ldc, .add = p > 0};
-            gemm_lay_a(&g->a, i0 + i, some, p, k, a, &t);
-            tile_product(&t, some, pieces(cols, VW), k);
+    int64_t i0 = piece % g->across * g->mp, rows = least(g->mp, g->m - i0), j0 = piece / g->across * g->np, cols = least(g->np, g->cols - j0);
+    float *a = mem, *c = a + g->mp * g->kp + LAY_SPILL;
+    int64_t ldc = g->np + 16;
+    for (int64_t p = 0; p < g->terms; p += g->kp) {
+        int64_t k = least(g->kp, g->terms - p);
+        int64_t ahead = k * PANEL / pieces(rows, TILE_ROWS); /* of the next panel, by each strip */
+        gemm_lay_a(&g->a, i0, rows, g->p0 + p, k, a);
+        for (int64_t j = 0; j < cols; j += PANEL) {
+            const float *b = g->laid + gemm_laid_at(g, p, j0 + j), *next = b + k * PANEL; /* past the last: harmless */
+            for (int64_t i = 0; i < rows; i += TILE_ROWS, next += ahead) {
+                if (p)
+                    gemm_tile(1, k, a + i * k, b, next, c + i * ldc + j, ldc);
+                else
+                    gemm_tile(0, k, a + i * k, b, next, c + i * ldc + j, ldc);
+            }
         }
     }
-    g->end(g->ctx, c, ldc, i0, rows, j0, cols);
+    g->end(g->ctx, c, ldc, i0, rows, g->j0 + j0, cols);
 }
 
 static inline void gemm_worker(void *ctx, int64_t w) {
@@ -193,20 +111,37 @@ static inline int64_t gemm_part(int64_t n, int64_t most, int64_t unit) {
     return least(most, pieces(pieces(n, parts), unit) * unit);
 }
 
+static inline int64_t gemm_most(int64_t n) { return n > 1 ? n : 1; }
+
 /* g's scratch is the queue's. */
 static inline int gemm_run(queue *q, gemm *g) {
-    g->mp = gemm_part(g->m, g->most_m ? g->most_m : GEMM_M, TILE_ROWS);
-    g->np = gemm_part(g->n, GEMM_N, PANEL);
+    int64_t terms = g->k, cols = g->n;
     g->kp = gemm_part(g->k, GEMM_K, 8);
-    g->across = pieces(g->m, g->mp);
-    g->count = g->across * pieces(g->n, g->np);
+    if (g->adds)
+        terms = gemm_part(terms, gemm_most(GEMM_B / pieces(cols, PANEL) / PANEL / g->kp) * g->kp, g->kp);
+    cols = gemm_part(cols, gemm_most(GEMM_B / terms / PANEL) * PANEL, PANEL);
+    g->mp = gemm_part(g->m, GEMM_M, TILE_ROWS);
     double work = (double)g->m * (double)g->n * (double)g->k / 16;
-    g->workers = work < SERIAL_WORK ? 1 : (int)least(q->threads, g->count);
-    g->each = (size_t)(GEMM_K * GEMM_N + GEMM_A * (GEMM_K + GEMM_PAD) + g->mp * (GEMM_N + GEMM_PAD));
-    g->mem = queue_scratch(q, (size_t)g->workers * g->each * sizeof *g->mem);
-    if (!g->mem) return JEPA_E_MEMORY;
-    atomic_init(&g->next, 0);
-    pool_for(q->d->team, g->workers, g->workers, gemm_worker, g);
+    int threads = work < SERIAL_WORK ? 1 : q->threads;
+    g->np = gemm_part(cols, GEMM_N, PANEL);
+    while (pieces(g->m, g->mp) * pieces(cols, g->np) < 3 * threads && g->np > 4 * PANEL)
+        g->np = pieces(g->np, 2 * PANEL) * PANEL;
+    g->across = pieces(g->m, g->mp);
+    g->each = (size_t)(g->mp * g->kp + g->mp * (g->np + 16) + LAY_SPILL + 15) / 16 * 16;
+    size_t laid = (size_t)(terms * pieces(cols, PANEL) * PANEL);
+    int workers = (int)least(threads, g->across * pieces(cols, g->np));
+    g->laid = queue_scratch(q, (laid + (size_t)workers * g->each) * sizeof *g->mem);
+    if (!g->laid) return JEPA_E_MEMORY;
+    g->mem = g->laid + laid;
+    for (g->j0 = 0; g->j0 < g->n; g->j0 += cols)
+        for (g->p0 = 0; g->p0 < g->k; g->p0 += terms) {
+            g->cols = least(cols, g->n - g->j0);
+            g->terms = least(terms, g->k - g->p0);
+            pool_for(q->d->team, threads, pieces(g->cols, GEMM_LAY) * pieces(g->terms, g->kp), gemm_lay, g);
+            g->count = g->across * pieces(g->cols, g->np);
+            atomic_store_explicit(&g->next, 0, memory_order_relaxed);
+            pool_for(q->d->team, workers, workers, gemm_worker, g);
+        }
     return 0;
 }
 #endif

@@ -4,8 +4,6 @@
 #include "compute/cpu/colsum_tmpl.h"
 #include "compute/cpu/gemm_tmpl.h"
 
-enum { WHOLE_OUT = 2016 };
-
 /* ---- dx ---- */
 
 static inline __attribute__((always_inline)) void linear_dx_row(const float *c, const mat *pre, int64_t at, const int add, float *dx,
@@ -63,8 +61,7 @@ static inline int t_linear_bwd(queue *q, const op_linear_bwd *a) {
     if (rc == 0 && a->dw) {
         mat x = {.f = a->x, .h = a->x16, .ld = stride_or(a->ldx, a->in), .gelu = a->x_act == ACT_GELU}, t = dy;
         t.turned = 1;
-        /* gelu of a piece's columns is computed for each of its blocks of rows: one block then */
-        gemm g = {.a = t, .b = x, .m = a->out, .n = a->in, .k = a->rows, .most_m = x.gelu ? WHOLE_OUT : 0, .end = linear_dw_end, .ctx = a};
+        gemm g = {.a = t, .b = x, .m = a->out, .n = a->in, .k = a->rows, .end = linear_dw_end, .ctx = a, .adds = 1};
         rc = gemm_run(q, &g);
     }
     if (rc == 0 && a->db) rc = col_sums(q, a->dy, a->dy16, dy.ld, a->rows, a->out, a->db);
