@@ -3,7 +3,7 @@
 set -eu
 packages="gcc g++ make cmake ninja-build pkg-config libavformat-dev libavcodec-dev libavutil-dev libswscale-dev
  libdnnl-dev libhdf5-dev libyaml-dev libcjson-dev libstb-dev liblapacke-dev zlib1g-dev"
-[ "${1:-}" = tests ] && packages="$packages ffmpeg libcmocka-dev python3"
+[ "${1:-}" = tests ] && packages="$packages ffmpeg libcmocka-dev libsimde-dev python3"
 missing=""
 for p in $packages; do
     dpkg-query -W -f '${Status}' "$p" 2>/dev/null | grep -q 'install ok installed' || missing="$missing $p"

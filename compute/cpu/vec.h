@@ -1,5 +1,5 @@
 /* vec.h: a small vocabulary of float vectors, chosen by the flags a file is compiled with, so that each kernel is written once.
- * A file that defines VEC_LANES gets vec_portable.h.
+ * A file that defines VEC_LANES gets vec_portable.h, one that defines VEC_AVX512 vec_avx512.h.
  *
  * vf: VW floats; +, -, *, / work on it. vload_part, vstore_part touch the first n < VW floats only (the rest loads as 0).
  * vfma a·b + c. vmax, vmin: where either is NaN the second argument. vscale2(a, n): a·2^n for whole n. vround: to nearest even.
@@ -14,7 +14,7 @@
 
 #if defined(VEC_LANES)
 #include "compute/cpu/vec_portable.h"
-#elif defined(__AVX512F__) && defined(__AVX512DQ__)
+#elif defined(VEC_AVX512) || (defined(__AVX512F__) && defined(__AVX512DQ__))
 #include "compute/cpu/vec_avx512.h"
 #elif defined(__AVX2__) && defined(__FMA__)
 #include "compute/cpu/vec_avx2.h"

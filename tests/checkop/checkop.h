@@ -100,7 +100,8 @@ void job_refuse_null(ctx *c, job *j, const char *name); /* JEPA_E_USE when this 
 void job_close(job *j);
 void say(ctx *c, const job *j, const char *fmt, ...) __attribute__((format(printf, 3, 4))); /* a failure */
 
-void ops_init_wide(ops *t); /* kernels_wide.c */
+void ops_init_wide(ops *t);         /* kernels_wide.c */
+void ops_init_avx512_simde(ops *t); /* kernels_avx512_simde.c, where CHECKOP_SIMDE */
 
 void family_linear(ctx *c);
 void family_gelu(ctx *c);

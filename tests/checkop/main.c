@@ -1,9 +1,10 @@
 /* main.c: checkop: every operation of a back end against its definition in compute/ref.
  *
- *     checkop [--on cpu] [--isa portable|avx2|avx512|neon|wide] [--op GLOB] [--seed N] [--most MFLOP] [--bench] [--verbose]
+ *     checkop [--on cpu] [--isa portable|avx2|avx512|neon|wide|avx512_simde] [--op GLOB] [--seed N] [--most MFLOP] [--bench] [--verbose]
  *
- * wide: AVX-512's sizes in portable C, which is no back end that a user gets. --most leaves out what has more arithmetic, for emulators.
- * Exit 0: all equal within their bounds; 1: not; 2: wrong arguments; 77: this machine lacks the instruction set. */
+ * No back ends that a user gets: wide, AVX-512's sizes in portable C; avx512_simde, the AVX-512 kernels in AVX2 and plain C by SIMDe.
+ * --most leaves out what has more arithmetic, for emulators.
+ * Exit 0: all equal within their bounds; 1: not; 2: wrong arguments; 77: this machine (or build) lacks the instruction set. */
 #include <stdlib.h>
 #include "compute/device.h"
 #include "tests/checkop/checkop.h"
@@ -20,14 +21,28 @@ static void close_devices(ctx *c) {
     free(c->normal);
 }
 
+/* Tables that are the tests' own, and what they need. */
 static int choose(dev *d, const char *isa, jepa_err *err) {
-    int wide = isa && !strcmp(isa, "wide");
-    int rc = isa ? dev_limit_isa(d, wide ? "portable" : isa, err) : 0;
-    if (rc == 0 && wide) {
-        ops_init_wide(&d->table);
-        snprintf(d->describe, sizeof d->describe, "cpu: kernels of 16 lanes in portable C, %d thread%s", d->threads, d->threads == 1 ? "" : "s");
+    static const struct {
+        const char *isa, *on, *what;
+        void (*fill)(ops *t);
+    } own[] = {
+        {"wide", "portable", "kernels of 16 lanes in portable C", ops_init_wide},
+#ifdef CHECKOP_SIMDE
+        {"avx512_simde", "avx2", "AVX-512 kernels in AVX2 and plain C by SIMDe", ops_init_avx512_simde},
+#endif
+    };
+    for (int i = 0; isa && i < COUNT(own); i++) {
+        if (strcmp(isa, own[i].isa)) continue;
+        int rc = dev_limit_isa(d, own[i].on, err);
+        if (rc < 0) return rc;
+        own[i].fill(&d->table);
+        snprintf(d->describe, sizeof d->describe, "cpu: %s, %d thread%s", own[i].what, d->threads, d->threads == 1 ? "" : "s");
+        return 0;
     }
-    return rc;
+    if (isa && !strcmp(isa, "avx512_simde"))
+        return err_set(err, JEPA_E_UNSUPPORTED, "avx512_simde: not in this build; it needs SIMDe (on Debian: libsimde-dev), x86-64 and no sanitizer");
+    return isa ? dev_limit_isa(d, isa, err) : 0;
 }
 
 int main(int argc, char **argv) {
@@ -51,8 +66,8 @@ int main(int argc, char **argv) {
         else if (!strcmp(argv[i], "--most") && next)
             c.most = strtod(argv[++i], NULL) * 1e6;
         else {
-            fprintf(stderr, "usage: checkop [--on cpu|ref] [--isa portable|avx2|avx512|neon|wide] [--op GLOB] [--seed N] [--most MFLOP] [--bench] "
-                            "[--verbose]\n");
+            fprintf(stderr, "usage: checkop [--on cpu|ref] [--isa portable|avx2|avx512|neon|wide|avx512_simde] [--op GLOB] [--seed N] "
+                            "[--most MFLOP] [--bench] [--verbose]\n");
             return 2;
         }
     }
