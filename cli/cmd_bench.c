@@ -252,7 +252,7 @@ static int accuracy(bencher *b, jepa_err *err) {
 
 /* oneDNN reads its limit when it is first called, which is after this; what the user set stays. Its least is SSE4.1. */
 static void limit_products(const char *isa) {
-    const char *name = !strcmp(isa, "avx512") ? "AVX512_CORE" : !strcmp(isa, "avx2") ? "AVX2" : !strcmp(isa, "portable") ? "SSE41" : NULL;
+    const char *name = !strcmp(isa, "avx512_bf16") ? "AVX512_CORE_BF16" : !strcmp(isa, "avx512") ? "AVX512_CORE" : !strcmp(isa, "avx2") ? "AVX2" : !strcmp(isa, "portable") ? "SSE41" : NULL;
     if (name) setenv("ONEDNN_MAX_CPU_ISA", name, 0), setenv("DNNL_MAX_CPU_ISA", name, 0);
 }
 
@@ -306,7 +306,7 @@ int cmd_bench(cli *c, int argc, char **argv) {
         {"--profile", NULL, "encoder, predictor, step: time by operation too", O_FLAG, &b.profile, 0, 0, NULL},
         {"--accuracy", NULL, "the encoder's outputs in --precision beside f32 (of the videos given): cosine of each token and pooled", O_FLAG, &b.accuracy, 0, 0, NULL},
         {"--product", "NxIxO", "the large product: rows, inputs, outputs; default 2048x1024x4096", O_TEXT, &b.product, 0, 0, NULL},
-        {"--isa", "NAME", "no more than these instructions: portable, avx2, avx512; default: all that the processor has", O_TEXT, &b.cfg.isa, 0, 0, NULL},
+        {"--isa", "NAME", "no more than these instructions: portable, avx2, avx512, avx512_bf16; default: all that the processor has", O_TEXT, &b.cfg.isa, 0, 0, NULL},
         {"--workers", "N", "feed: threads that decode; default: the cores", O_INT, &b.workers, 1, 256, NULL},
         {"--seed", "S", "of weights, clips and masks; default 0", O_LONG, &seed, 0, 9e15, NULL},
     };

@@ -14,6 +14,7 @@ unsigned cpu_detect(void) {
     if ((f & CPU_AVX2) && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl") &&
         __builtin_cpu_supports("avx512dq"))
         f |= CPU_AVX512;
+    if ((f & CPU_AVX512) && __builtin_cpu_supports("avx512bf16")) f |= CPU_AVX512_BF16;
 #elif defined(__aarch64__)
     f |= CPU_NEON;
 #endif
@@ -22,6 +23,7 @@ unsigned cpu_detect(void) {
 
 static const char *isa_text(unsigned flags) {
     if (flags & CPU_NEON) return "neon kernels";
+    if (flags & CPU_AVX512_BF16) return "avx512_bf16 kernels";
     if (flags & CPU_AVX512) return "avx512 kernels";
     return flags & CPU_AVX2 ? "avx2+fma kernels" : "portable kernels";
 }
@@ -97,10 +99,12 @@ int dev_limit_isa(dev *d, const char *isa, jepa_err *err) {
         want = CPU_AVX2;
     else if (!strcmp(isa, "avx512"))
         want = CPU_AVX2 | CPU_AVX512;
+    else if (!strcmp(isa, "avx512_bf16"))
+        want = CPU_AVX2 | CPU_AVX512 | CPU_AVX512_BF16;
     else if (!strcmp(isa, "neon"))
         want = CPU_NEON;
     else
-        return err_set(err, JEPA_E_USE, "instruction set %s: known are portable, avx2, avx512, neon", isa);
+        return err_set(err, JEPA_E_USE, "instruction set %s: known are portable, avx2, avx512, avx512_bf16, neon", isa);
     if (want && d->kind == DEV_REF) return err_set(err, JEPA_E_UNSUPPORTED, "device ref: it has portable C only, not %s", isa);
     if ((d->found & want) != want) return err_set(err, JEPA_E_UNSUPPORTED, "instruction set %s: this machine does not have it", isa);
     d->flags = want;

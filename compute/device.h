@@ -6,6 +6,7 @@
 enum { /* instruction sets that kernels may use; each of the x86 ones implies those above it */
     CPU_AVX2 = 1,   /* AVX2 and FMA */
     CPU_AVX512 = 2, /* AVX-512 F, BW, VL, DQ */
+    CPU_AVX512_BF16 = 4,
     CPU_NEON = 256  /* 64-bit ARM */
 };
 

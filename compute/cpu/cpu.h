@@ -1,6 +1,6 @@
 /* cpu.h: what the files of the cpu back end share.
  *
- * init.c chooses: ops_init_portable, then _avx2, then _avx512 (on ARM: then _neon), each overwriting what the one before filled.
+ * init.c chooses: ops_init_portable, then _avx2, _avx512 and _avx512_bf16 (on ARM: then _neon), each overwriting what the one before filled.
  * kernels_ISA.c compile the same *_tmpl.h with other flags; product.c holds everything that knows oneDNN.
  *
  * Work is cut into pieces by its size only, never by the number of threads, and sums over pieces are added in order: the results of
@@ -12,6 +12,7 @@
 void ops_init_portable(ops *t);
 void ops_init_avx2(ops *t);
 void ops_init_avx512(ops *t);
+void ops_init_avx512_bf16(ops *t);
 void ops_init_neon(ops *t);
 
 /* ---- threads ---- */

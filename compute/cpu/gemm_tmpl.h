@@ -3,7 +3,7 @@
  *
  * First b is laid out whole, by all threads. Then each piece, a block of rows by a block of columns, lays out its rows of a for one block of
  * k after the other and runs the register tile over them: a panel of b stays in the first cache while all strips of the piece pass by it. So
- * bf16, turning and b's GELU cost one pass over the operands.
+ * bf16, turning and b's GELU cost one pass over the operands. Where the processor multiplies pairs of bf16, it does so if both operands are.
  * Each sum runs over k in order, in blocks that depend on k only, and zeros fill up what is cut off: a row's result depends neither on the
  * number of threads nor on how many rows there are. */
 #ifndef JEPA_GEMM_TMPL_H
@@ -35,8 +35,15 @@ typedef struct gemm {
     atomic_llong next;
 } gemm;
 
+static inline __attribute__((always_inline)) vf gemm_term(const int pairs, vf a, vf b, vf c) {
+#ifdef VEC_DOT16
+    if (pairs) return vdot16(a, b, c);
+#endif
+    return vfma(a, b, c);
+}
+
 /* c[TILE_ROWS][PANEL] (+)= a·b, both laid out; next: what to ask for on the way, two lines every GEMM_STEP terms. */
-static inline __attribute__((always_inline)) void gemm_tile(const int add, int64_t k, const float *a, const float *b, const float *next, float *c,
+static inline __attribute__((always_inline)) void gemm_tile(const int add, const int pairs, int64_t k, const float *a, const float *b, const float *next, float *c,
                                                             int64_t ldc) {
     vf s[TILE_ROWS][2];
     UNROLL
@@ -55,8 +62,8 @@ static inline __attribute__((always_inline)) void gemm_tile(const int add, int64
             UNROLL
             for (int i = 0; i < TILE_ROWS; i++) {
                 vf x = vset(a[i]);
-                s[i][0] = vfma(x, b0, s[i][0]);
-                s[i][1] = vfma(x, b1, s[i][1]);
+                s[i][0] = gemm_term(pairs, x, b0, s[i][0]);
+                s[i][1] = gemm_term(pairs, x, b1, s[i][1]);
             }
         }
     }
@@ -89,10 +96,10 @@ static inline void gemm_piece(const gemm *g, int64_t piece, float *mem) {
         for (int64_t j = 0; j < cols; j += PANEL) {
             const float *b = g->laid + gemm_laid_at(g, p, j0 + j), *next = b + k * PANEL; /* past the last: harmless */
             for (int64_t i = 0; i < rows; i += TILE_ROWS, next += ahead) {
-                if (p)
-                    gemm_tile(1, k, a + i * k, b, next, c + i * ldc + j, ldc);
+                if (g->b.pairs)
+                    gemm_tile(p > 0, 1, k, a + i * k, b, next, c + i * ldc + j, ldc);
                 else
-                    gemm_tile(0, k, a + i * k, b, next, c + i * ldc + j, ldc);
+                    gemm_tile(p > 0, 0, k, a + i * k, b, next, c + i * ldc + j, ldc);
             }
         }
     }
@@ -115,6 +122,12 @@ static inline int64_t gemm_most(int64_t n) { return n > 1 ? n : 1; }
 
 /* g's scratch is the queue's. */
 static inline int gemm_run(queue *q, gemm *g) {
+#ifdef VEC_DOT16
+    if (g->a.h && g->b.h && !g->b.gelu) {
+        g->a.pairs = g->b.pairs = g->k;
+        g->k = pieces(g->k, 2);
+    }
+#endif
     int64_t terms = g->k, cols = g->n;
     g->kp = gemm_part(g->k, GEMM_K, 8);
     if (g->adds)

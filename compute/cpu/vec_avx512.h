@@ -35,6 +35,15 @@ static inline void vstore16(uint16_t *p, vf v) {
     _mm256_storeu_si256((__m256i *)p, _mm512_cvtepi32_epi16(_mm512_srli_epi32(r, 16)));
 }
 
+#if defined(__AVX512BF16__) || defined(VEC_AVX512_BF16)
+#define VEC_DOT16 1
+static inline vf vpair(const uint16_t *lo, const uint16_t *hi) {
+    __m512i l = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)lo)), h = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)hi));
+    return _mm512_castsi512_ps(_mm512_or_si512(l, _mm512_slli_epi32(h, 16)));
+}
+static inline vf vdot16(vf a, vf b, vf c) { return _mm512_dpbf16_ps(c, (__m512bh)_mm512_castps_si512(a), (__m512bh)_mm512_castps_si512(b)); }
+#endif
+
 static inline vf vpower(vf z) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(z), 23)); }
 static inline void vtranspose(vf x[VW]) {
     vf a[VW], b[VW];

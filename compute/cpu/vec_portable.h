@@ -58,6 +58,20 @@ static inline void vstore16(uint16_t *p, vf v) {
     memcpy(p, &h, sizeof h);
 }
 
+#ifdef VEC_PAIRS /* for tests */
+#define VEC_DOT16 1
+static inline vf vpair(const uint16_t *lo, const uint16_t *hi) {
+    vh l, h;
+    memcpy(&l, lo, sizeof l);
+    memcpy(&h, hi, sizeof h);
+    return (vf)(__builtin_convertvector(l, vu) | __builtin_convertvector(h, vu) << 16);
+}
+static inline vf vdot16(vf a, vf b, vf c) {
+    const vi high = vseti(-65536);
+    return c + (vf)((vu)a << 16) * (vf)((vu)b << 16) + (vf)((vi)a & high) * (vf)((vi)b & high);
+}
+#endif
+
 static inline vf vpower(vf z) { return (vf)((vi)z << 23); }
 static inline void vtranspose(vf x[VW]) {
     for (int i = 0; i < VW; i++)

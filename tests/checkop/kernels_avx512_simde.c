@@ -55,6 +55,20 @@ static inline float as_largest(__m512 v) {
         for (int i = 0; i < n; i++) v[i] = v[i] > v[i + n] ? v[i] : v[i + n];
     return v[0];
 }
+/* Two products a lane, from pairs of bf16; what is denormal counts as 0, as the instruction has it. */
+static inline float as_bf16(uint16_t h) {
+    uint32_t u = h & 0x7f80 ? (uint32_t)h << 16 : 0;
+    float f;
+    memcpy(&f, &u, sizeof f);
+    return f;
+}
+static inline __m512 as_dots(__m512 c, __m512i a, __m512i b) {
+    uint16_t x[32], y[32];
+    memcpy(x, &a, sizeof x);
+    memcpy(y, &b, sizeof y);
+    for (int i = 0; i < 16; i++) c[i] = fmaf(as_bf16(x[2 * i]), as_bf16(y[2 * i]), fmaf(as_bf16(x[2 * i + 1]), as_bf16(y[2 * i + 1]), c[i]));
+    return c;
+}
 /* SIMDe has it, but by way of 2^n, which is infinite for n = 128. The instruction's result is a·2^n rounded once. */
 static inline __m512 as_scales(__m512 a, __m512 n) {
     for (int i = 0; i < 16; i++) a[i] = isnan(n[i]) ? n[i] : ldexpf(a[i], (int)fmaxf(-1000, fminf(1000, floorf(n[i]))));
@@ -74,7 +88,11 @@ static inline __m512 as_scales(__m512 a, __m512 n) {
 #undef _mm512_scalef_ps
 #define _mm512_scalef_ps(a, n) as_scales(a, n)
 
+#undef _mm512_dpbf16_ps
+#define _mm512_dpbf16_ps(c, a, b) as_dots(c, (__m512i)(a), (__m512i)(b))
+
 #define VEC_AVX512
+#define VEC_AVX512_BF16
 #include "compute/cpu/kernels_tmpl.h"
 #include "tests/checkop/checkop.h"
 

@@ -1,6 +1,6 @@
 /* main.c: checkop: every operation of a back end against its definition in compute/ref.
  *
- *     checkop [--on cpu] [--isa portable|avx2|avx512|neon|wide|avx512_simde] [--op GLOB] [--seed N] [--most MFLOP] [--bench] [--verbose]
+ *     checkop [--on cpu] [--isa portable|avx2|avx512|avx512_bf16|neon|wide|avx512_simde] [--op GLOB] [--seed N] [--most MFLOP] [--bench] [--verbose]
  *
  * No back ends that a user gets: wide, AVX-512's sizes in portable C; avx512_simde, the AVX-512 kernels in AVX2 and plain C by SIMDe.
  * --most leaves out what has more arithmetic, for emulators.
@@ -66,7 +66,7 @@ int main(int argc, char **argv) {
         else if (!strcmp(argv[i], "--most") && next)
             c.most = strtod(argv[++i], NULL) * 1e6;
         else {
-            fprintf(stderr, "usage: checkop [--on cpu|ref] [--isa portable|avx2|avx512|neon|wide|avx512_simde] [--op GLOB] [--seed N] "
+            fprintf(stderr, "usage: checkop [--on cpu|ref] [--isa portable|avx2|avx512|avx512_bf16|neon|wide|avx512_simde] [--op GLOB] [--seed N] "
                             "[--most MFLOP] [--bench] [--verbose]\n");
             return 2;
         }

@@ -75,8 +75,8 @@ static void test_isa(void **state) {
     assert_int_equal(dev_open(&d, "cpu", 1, &err), 0);
     assert_int_equal(dev_limit_isa(d, "portable", &err), 0);
     assert_non_null(strstr(dev_describe(d), "portable"));
-    static const char *const ISA[] = {"avx2", "avx512"};
-    for (int i = 0; i < 2; i++) {
+    static const char *const ISA[] = {"avx2", "avx512", "avx512_bf16"};
+    for (size_t i = 0; i < sizeof ISA / sizeof *ISA; i++) {
         int rc = dev_limit_isa(d, ISA[i], &err);
         assert_true(rc == 0 || rc == JEPA_E_UNSUPPORTED);
         if (rc == 0) assert_non_null(strstr(dev_describe(d), ISA[i]));
