@@ -13,7 +13,7 @@
 #include "compute/cpu/cpu.h"
 #include "compute/cpu/gemm_lay_tmpl.h"
 
-enum { GEMM_M = 72 /* 6·12, 12·6 */, GEMM_N = 768, GEMM_K = 384, GEMM_LAY = 64, GEMM_STEP = 16 };
+enum { GEMM_M = 72 /* 6·12, 12·6 */, GEMM_N = 768, GEMM_K = 384, GEMM_LAY = 64, GEMM_END = 64, GEMM_STEP = 16 };
 #ifndef GEMM_B /* tests make it small */
 #define GEMM_B (4 * 1024 * 1024) /* floats of b laid out at a time */
 #endif
@@ -87,13 +87,13 @@ static inline void gemm_lay(void *ctx, int64_t piece) {
 
 static inline void gemm_piece(const gemm *g, int64_t piece, float *mem) {
     int64_t i0 = piece % g->across * g->mp, rows = least(g->mp, g->m - i0), j0 = piece / g->across * g->np, cols = least(g->np, g->cols - j0);
-    float *a = mem, *c = a + g->mp * g->kp + LAY_SPILL;
     int64_t ldc = g->np + 16;
+    float *c = mem, *a = c + g->mp * ldc;
     for (int64_t p = 0; p < g->terms; p += g->kp) {
         int64_t k = least(g->kp, g->terms - p);
         int64_t ahead = k * PANEL / pieces(rows, TILE_ROWS); /* of the next panel, by each strip */
         gemm_lay_a(&g->a, i0, rows, g->p0 + p, k, a);
-        for (int64_t j = 0; j < cols; j += PANEL) {
+        for (int64_t j = 0, ended = 0; j < cols; j += PANEL) {
             const float *b = g->laid + gemm_laid_at(g, p, j0 + j), *next = b + k * PANEL; /* past the last: harmless */
             for (int64_t i = 0; i < rows; i += TILE_ROWS, next += ahead) {
                 if (g->b.pairs)
@@ -101,9 +101,13 @@ static inline void gemm_piece(const gemm *g, int64_t piece, float *mem) {
                 else
                     gemm_tile(p > 0, 0, k, a + i * k, b, next, c + i * ldc + j, ldc);
             }
+            int64_t done = least(cols, j + PANEL);
+            if (p + k == g->terms && (done == cols || done - ended >= GEMM_END)) {
+                g->end(g->ctx, c + ended, ldc, i0, rows, g->j0 + j0 + ended, done - ended);
+                ended = done;
+            }
         }
     }
-    g->end(g->ctx, c, ldc, i0, rows, g->j0 + j0, cols);
 }
 
 static inline void gemm_worker(void *ctx, int64_t w) {
