@@ -12,11 +12,11 @@ cd "$dir"
 "$jepa" synth moving-digits --out digits --clips 6000 --seed 1 --quiet
 "$jepa" synth moving-digits --out probe --clips 1000 --seed 2 --quiet
 "$jepa" synth moving-digits --out held-out --clips 500 --seed 3 --held-out --quiet
-for p in f32 bf16; do
+for kind in f32 bf16; do
     for s in 0 1 2; do
-        "$jepa" train "$source/configs/tiny.yaml" --quiet --precision $p --set data.datasets=[digits/clips.txt] --set meta.seed=$s --out $p-$s
-        "$jepa" probe linear --quiet --json -m $p-$s/latest --train probe/direction.txt --test held-out/direction.txt --train probe/digit.txt --test held-out/digit.txt |
-            tee -a results-$p
+        "$jepa" train "$source/configs/tiny.yaml" --quiet --precision $kind --set data.datasets=[digits/clips.txt] --set meta.seed=$s --out $kind-$s
+        "$jepa" probe linear --quiet --json -m $kind-$s/latest --train probe/direction.txt --test held-out/direction.txt --train probe/digit.txt --test held-out/digit.txt |
+            tee -a results-$kind
     done
 done
 # {"test":"direction.txt", … "pretrained":0.78,"untrained":0.50, …}
@@ -28,9 +28,9 @@ held() { # PRECISION NAME BOUND GAIN
     echo "$1, $2: pretrained $p, untrained $u, mean of three seeds"
     awk -v p="$p" -v u="$u" -v b="$3" -v g="$4" 'BEGIN {exit !(p >= b && p - u >= g)}' || { echo "below the bounds $3 and +$4"; return 1; }
 }
-for p in f32 bf16; do
-    held $p direction 0.74 0.22
-    held $p digit 0.40 0.12
+for kind in f32 bf16; do
+    held $kind direction 0.74 0.22
+    held $kind digit 0.40 0.12
 done
 for name in direction digit; do
     awk -v f="$(mean f32 $name pretrained)" -v h="$(mean bf16 $name pretrained)" 'BEGIN {exit !(h >= f - 0.07)}' || { echo "$name: bf16 is below float32 by more than seeds differ"; exit 1; }
