@@ -252,8 +252,9 @@ static int accuracy(bencher *b, jepa_err *err) {
 
 /* oneDNN reads its limit when it is first called, which is after this; what the user set stays. Its least is SSE4.1. */
 static void limit_products(const char *isa) {
-    const char *name = !strcmp(isa, "avx512_bf16") ? "AVX512_CORE_BF16" : !strcmp(isa, "avx512") ? "AVX512_CORE" : !strcmp(isa, "avx2") ? "AVX2" : !strcmp(isa, "portable") ? "SSE41" : NULL;
-    if (name) setenv("ONEDNN_MAX_CPU_ISA", name, 0), setenv("DNNL_MAX_CPU_ISA", name, 0);
+    static const char *const LIMIT[][2] = {{"portable", "SSE41"}, {"avx2", "AVX2"}, {"avx512", "AVX512_CORE"}, {"avx512_bf16", "AVX512_CORE_BF16"}};
+    for (size_t i = 0; i < sizeof LIMIT / sizeof *LIMIT; i++)
+        if (!strcmp(isa, LIMIT[i][0])) setenv("ONEDNN_MAX_CPU_ISA", LIMIT[i][1], 0), setenv("DNNL_MAX_CPU_ISA", LIMIT[i][1], 0);
 }
 
 static int ends(const char *path, const char *with) {

@@ -3,7 +3,7 @@
  * init.c chooses: ops_init_portable, then _avx2, _avx512 and _avx512_bf16 (on ARM: then _neon), each overwriting what the one before filled.
  * kernels_ISA.c compile the same *_tmpl.h with other flags; product.c holds everything that knows oneDNN.
  *
- * Work is cut into pieces by its size only, never by the number of threads, and sums over pieces are added in order: the results of
+ * What is summed together depends on sizes only, never on the number of threads, and sums over pieces are added in order: the results of
  * our kernels are the same for any number of threads. oneDNN's large products are the same for the same number of threads. */
 #ifndef JEPA_CPU_H
 #define JEPA_CPU_H

@@ -19,7 +19,14 @@ typedef struct mat { /* element (i,j) at i·ld + j, or turned at j·ld + i; floa
 } mat;
 
 enum mat_kind { MAT_F32, MAT_BF16, MAT_PAIRS };
-static inline enum mat_kind mat_kind(const mat *m) { return !m->h ? MAT_F32 : m->pairs ? MAT_PAIRS : MAT_BF16; }
+static inline int mat_paired(const mat *m) {
+#ifdef VEC_DOT16
+    return m->pairs != 0;
+#else
+    return 0; /* what pairs would need is not compiled */
+#endif
+}
+static inline enum mat_kind mat_kind(const mat *m) { return !m->h ? MAT_F32 : mat_paired(m) ? MAT_PAIRS : MAT_BF16; }
 
 static inline __attribute__((always_inline)) vf mat_load(const mat *m, int64_t at, int64_t n) {
     return m->h ? vload16_some(m->h + at, n) : vload_some(m->f + at, n);
@@ -51,7 +58,7 @@ static inline __attribute__((always_inline)) float mat_along(const mat *m, const
         memcpy(&f, two, sizeof f); /* bits */
         return f;
     }
-    return kind == MAT_F32 ? m->f[line * m->ld + p] : bf16_to_f32(m->h[line * m->ld + p]);
+    return mat_get(m, line * m->ld + p);
 }
 
 /* VW terms, or pairs, of each of n lines → columns; zeros past the last line. */

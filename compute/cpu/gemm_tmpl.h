@@ -43,8 +43,8 @@ static inline __attribute__((always_inline)) vf gemm_term(const int pairs, vf a,
 }
 
 /* c[TILE_ROWS][PANEL] (+)= a·b, both laid out; next: what to ask for on the way, two lines every GEMM_STEP terms. */
-static inline __attribute__((always_inline)) void gemm_tile(const int add, const int pairs, int64_t k, const float *a, const float *b, const float *next, float *c,
-                                                            int64_t ldc) {
+static inline __attribute__((always_inline)) void gemm_tile(const int add, const int pairs, int64_t k, const float *a, const float *b,
+                                                            const float *next, float *c, int64_t ldc) {
     vf s[TILE_ROWS][2];
     UNROLL
     for (int i = 0; i < TILE_ROWS; i++) {
@@ -96,7 +96,7 @@ static inline void gemm_piece(const gemm *g, int64_t piece, float *mem) {
         for (int64_t j = 0, ended = 0; j < cols; j += PANEL) {
             const float *b = g->laid + gemm_laid_at(g, p, j0 + j), *next = b + k * PANEL; /* past the last: harmless */
             for (int64_t i = 0; i < rows; i += TILE_ROWS, next += ahead) {
-                if (g->b.pairs)
+                if (mat_paired(&g->b))
                     gemm_tile(p > 0, 1, k, a + i * k, b, next, c + i * ldc + j, ldc);
                 else
                     gemm_tile(p > 0, 0, k, a + i * k, b, next, c + i * ldc + j, ldc);
