@@ -35,13 +35,6 @@ typedef struct gemm {
     atomic_llong next;
 } gemm;
 
-static inline __attribute__((always_inline)) vf gemm_term(const int pairs, vf a, vf b, vf c) {
-#ifdef VEC_DOT16
-    if (pairs) return vdot16(a, b, c);
-#endif
-    return vfma(a, b, c);
-}
-
 /* c[TILE_ROWS][PANEL] (+)= a·b, both laid out; next: what to ask for on the way, two lines every GEMM_STEP terms. */
 static inline __attribute__((always_inline)) void gemm_tile(const int add, const int pairs, int64_t k, const float *a, const float *b,
                                                             const float *next, float *c, int64_t ldc) {
@@ -62,8 +55,8 @@ static inline __attribute__((always_inline)) void gemm_tile(const int add, const
             UNROLL
             for (int i = 0; i < TILE_ROWS; i++) {
                 vf x = vset(a[i]);
-                s[i][0] = gemm_term(pairs, x, b0, s[i][0]);
-                s[i][1] = gemm_term(pairs, x, b1, s[i][1]);
+                s[i][0] = tile_term(pairs, x, b0, s[i][0]);
+                s[i][1] = tile_term(pairs, x, b1, s[i][1]);
             }
         }
     }

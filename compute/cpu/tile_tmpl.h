@@ -1,5 +1,6 @@
 /* tile_tmpl.h: small products out of one core's cache, for attention: c[m,n] (+)= a·b with the sums of up to TILE_ROWS × 2 vectors
- * held in registers. a is read one float at a time, so any strides do; b is read in whole vectors, in panels of two. */
+ * held in registers. a is read one float at a time, so any strides do; b is read in whole vectors, in panels of two. Where the processor
+ * multiplies bf16 (VEC_DOT16), two terms of a and of b may lie in the place of a float. */
 #ifndef JEPA_TILE_TMPL_H
 #define JEPA_TILE_TMPL_H
 #include "compute/cpu/cpu.h"
@@ -14,11 +15,22 @@ typedef struct tile {
     int64_t bk, panel; /* row p of panel s at s·panel + p·bk */
     float *c;
     int64_t ldc;
-    int add;
+    int add, pairs; /* pairs of bf16: strides and terms count pairs */
 } tile;
 
-static inline __attribute__((always_inline)) void tile_run(const int mr, const int nv, int64_t k, const float *a, int64_t am, int64_t ak,
-                                                           const float *b, int64_t bk, float *c, int64_t ldc, int add) {
+static inline __attribute__((always_inline)) vf tile_term(const int pairs, vf a, vf b, vf c) {
+#ifdef VEC_DOT16
+    if (pairs) return vdot16(a, b, c);
+#endif
+    return vfma(a, b, c);
+}
+
+/* How many places so many terms take. */
+static inline int64_t tile_terms(int pairs, int64_t terms) { return pairs ? (terms + 1) / 2 : terms; }
+
+static inline __attribute__((always_inline)) void tile_run(const int mr, const int nv, const int pairs, int64_t k, const float *a,
+                                                           int64_t am, int64_t ak, const float *b, int64_t bk, float *c, int64_t ldc,
+                                                           int add) {
     vf s[TILE_ROWS][2];
     UNROLL
     for (int i = 0; i < mr; i++) {
@@ -31,8 +43,8 @@ static inline __attribute__((always_inline)) void tile_run(const int mr, const i
         UNROLL
         for (int i = 0; i < mr; i++) {
             vf x = vset(ap[i * am]);
-            s[i][0] = vfma(x, b0, s[i][0]);
-            if (nv > 1) s[i][1] = vfma(x, b1, s[i][1]);
+            s[i][0] = tile_term(pairs, x, b0, s[i][0]);
+            if (nv > 1) s[i][1] = tile_term(pairs, x, b1, s[i][1]);
         }
     }
     UNROLL
@@ -42,8 +54,7 @@ static inline __attribute__((always_inline)) void tile_run(const int mr, const i
     }
 }
 
-/* m rows and nv vectors of c, k terms each. */
-static inline void tile_product(const tile *t, int64_t m, int64_t nv, int64_t k) {
+static inline __attribute__((always_inline)) void tile_all(const int pairs, const tile *t, int64_t m, int64_t nv, int64_t k) {
     for (int64_t v = 0; v < nv; v += 2) {
         const float *b = t->b + v / 2 * t->panel;
         for (int64_t i = 0; i < m;) {
@@ -52,9 +63,9 @@ static inline void tile_product(const tile *t, int64_t m, int64_t nv, int64_t k)
             int64_t left = m - i;
 #define TILE_BOTH(rows)                                                                                                                    \
     if (v + 1 < nv)                                                                                                                        \
-        tile_run(rows, 2, k, a, t->am, t->ak, b, t->bk, c, t->ldc, t->add);                                                                \
+        tile_run(rows, 2, pairs, k, a, t->am, t->ak, b, t->bk, c, t->ldc, t->add);                                                         \
     else                                                                                                                                   \
-        tile_run(rows, 1, k, a, t->am, t->ak, b, t->bk, c, t->ldc, t->add);                                                                \
+        tile_run(rows, 1, pairs, k, a, t->am, t->ak, b, t->bk, c, t->ldc, t->add);                                                         \
     i += rows
             if (left >= TILE_ROWS) {
                 TILE_BOTH(TILE_ROWS);
@@ -68,5 +79,16 @@ static inline void tile_product(const tile *t, int64_t m, int64_t nv, int64_t k)
 #undef TILE_BOTH
         }
     }
+}
+
+/* m rows and nv vectors of c, k terms (or pairs of them) each. */
+static inline void tile_product(const tile *t, int64_t m, int64_t nv, int64_t k) {
+#ifdef VEC_DOT16
+    if (t->pairs) {
+        tile_all(1, t, m, nv, k);
+        return;
+    }
+#endif
+    tile_all(0, t, m, nv, k);
 }
 #endif

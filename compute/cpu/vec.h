@@ -9,7 +9,8 @@
  * vtranspose: VW vectors as the rows of a square → its columns.
  * vswap: the two lanes of each pair exchanged; vneg_even: the first of each pair with the other sign.
  * Where VEC_DOT16 is defined, a vector may hold pairs of bf16, the first in the low half: vpair(lo, hi) makes it of VW each; vdot16(a, b, c)
- * c + both products (the processor takes what is denormal for 0).
+ * c + both products (the processor takes what is denormal for 0). vpairs(lo, hi): pairs of rounded floats; vcut16: vstore16. Both may make
+ * 0 of what is denormal.
  * TILE_ROWS: rows of the register tile of small products: what the register file holds with two vectors each. */
 #ifndef JEPA_VEC_H
 #define JEPA_VEC_H

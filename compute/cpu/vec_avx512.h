@@ -38,10 +38,19 @@ static inline void vstore16(uint16_t *p, vf v) {
 #if defined(__AVX512BF16__) || defined(VEC_AVX512_BF16)
 #define VEC_DOT16 1
 static inline vf vpair(const uint16_t *lo, const uint16_t *hi) {
-    __m512i l = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)lo)), h = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)hi));
+    __m512i l = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)lo)),
+            h = _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)hi));
     return _mm512_castsi512_ps(_mm512_or_si512(l, _mm512_slli_epi32(h, 16)));
 }
-static inline vf vdot16(vf a, vf b, vf c) { return _mm512_dpbf16_ps(c, (__m512bh)_mm512_castps_si512(a), (__m512bh)_mm512_castps_si512(b)); }
+static inline vf vdot16(vf a, vf b, vf c) {
+    return _mm512_dpbf16_ps(c, (__m512bh)_mm512_castps_si512(a), (__m512bh)_mm512_castps_si512(b));
+}
+static inline vf vpairs(vf lo, vf hi) {
+    const __m512i turn = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5, 20, 4, 19, 3,
+                                          18, 2, 17, 1, 16, 0);
+    return _mm512_castsi512_ps(_mm512_permutexvar_epi16(turn, (__m512i)_mm512_cvtne2ps_pbh(hi, lo)));
+}
+static inline void vcut16(uint16_t *p, vf v) { _mm256_storeu_si256((__m256i *)p, (__m256i)_mm512_cvtneps_pbh(v)); }
 #endif
 
 static inline vf vpower(vf z) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(z), 23)); }

@@ -70,6 +70,13 @@ static inline vf vdot16(vf a, vf b, vf c) {
     const vi high = vseti(-65536);
     return c + (vf)((vu)a << 16) * (vf)((vu)b << 16) + (vf)((vi)a & high) * (vf)((vi)b & high);
 }
+static inline void vcut16(uint16_t *p, vf v) { vstore16(p, v); }
+static inline vf vpairs(vf lo, vf hi) {
+    uint16_t t[2][VW];
+    vstore16(t[0], lo);
+    vstore16(t[1], hi);
+    return vpair(t[0], t[1]);
+}
 #endif
 
 static inline vf vpower(vf z) { return (vf)((vi)z << 23); }

@@ -64,11 +64,18 @@ static void label(char *text, size_t size, const shape *s) {
 static int rope(const shape *s) { return (s->flag & (ROPE | ROPE_EACH)) != 0; }
 static dtype stored(const shape *s) { return s->flag & HALF ? T_BF16 : T_F32; }
 
+/* Whether the back end rounds what it multiplies to bf16 (VEC_DOT16). */
+static int pairs(const ctx *c, const shape *s) { /* a pair may not reach over the end of a block */
+    return c->pairs && s->flag & HALF && s->block % 2 == 0;
+}
+/* Where scores are of rounded numbers, those of several hundred are off by 1 and more: then only as large as one exponential cannot take. */
+static double spread_of(const ctx *c, const shape *s) { return !(s->flag & LARGE) ? 1 : pairs(c, s) ? 5 : 20; }
+
 /* q, k and v in `array`s of their own or as one packed row. Spread of the scores: 1, or far beyond where exp alone overflows.
  * The table: any angle, and another one for each channel of a pair, as published models have it. */
 static void inputs(ctx *c, job *j, const shape *s) {
     int64_t d = s->heads * s->dim, pad = s->flag & STRIDES ? 5 : 0;
-    double spread = s->flag & LARGE ? 20 : 1;
+    double spread = spread_of(c, s);
     if (rope(s)) {
         array *cs = job_array(c, j, IN, "cs", T_F32, s->nq * (s->flag & ROPE_EACH ? s->batch : 1), 2 * s->dim, 0);
         for (int64_t i = 0; i < cs->rows; i++)
@@ -103,14 +110,17 @@ typedef struct bounds {
 
 /* A score sums dim products of spread σ² (0.4·dim·σ², see bound_sum) and is rounded when scaled and when the maximum is taken off (half an
  * ULP of the largest each); its error is exp's relative one. exp itself 2 ULP, storing 1. Turning q and k: two channels times a cosine and
- * a sine, three roundings of them, so below 2 ULP·σ each, √(2·dim) of them in a score. bf16 inputs are exact in float32. */
-static bounds bounds_of(const shape *s) {
+ * a sine, three roundings of them, so below 2 ULP·σ each, √(2·dim) of them in a score. bf16 inputs are exact in float32.
+ * Where they are multiplied in pairs, q is rounded to bf16 once it is scaled, k if it is turned, each by ULP16/√3 of its size at random, so
+ * √dim of them in a score; p is rounded once, and so is ds or what it meets (two ULP16 for the largest). */
+static bounds bounds_of(const ctx *c, const shape *s) {
     bounds b;
-    b.in = s->flag & LARGE ? 20 : 1;
+    b.in = spread_of(c, s);
     b.scale = s->scale != 0 ? fabs(s->scale) : 1 / sqrt((double)s->dim);
     double sum = 0.4 * (double)s->dim * b.scale * b.in * b.in, top = 6 * b.scale * b.in * b.in * sqrt((double)s->dim);
     double turn = rope(s) ? 2 * sqrt(2 * (double)s->dim) * b.scale * b.in * b.in : 0;
     b.p = sum + 0.5 * top + 3 + turn;
+    if (pairs(c, s)) b.p += ULP16 / ULP * (sqrt((rope(s) ? 2 : 1) * (double)s->dim / 3) * b.scale * b.in * b.in + 2);
     return b;
 }
 
@@ -127,7 +137,7 @@ static job forward_job(ctx *c, op_attention *a, const shape *s) {
     j.flag = s->flag;
     j.flops = 4.0 * (double)(s->batch * s->heads * s->nq * s->nk * s->dim) * (s->block ? 0.5 : 1);
     inputs(c, &j, s);
-    bounds b = bounds_of(s);
+    bounds b = bounds_of(c, s);
     array *o = job_array(c, &j, OUT, "o", stored(s), s->batch * s->nq, d, d + 4 * pad);
     /* Σ p v: each term is off by p's relative error, and the sum by 0.4·√nk more; the spread of the sum is o's own.
      * An output that one term dominates is off by that term's relative error, four spreads of it. Normalised, stored: 3. */
@@ -180,14 +190,16 @@ static job backward_job(ctx *c, op_attention_bwd *a, const shape *s) {
     for (int i = 0; i < g.n; i++) p[i] = g.a[i].init;
     g.arg = &f;
     if (call_attention(dev_ops(c->ref), c->ref_q, &g, p) < 0) say(c, &j, "ref forward failed");
-    bounds b = bounds_of(s);
+    bounds b = bounds_of(c, s);
     /* Terms of dq: p·scale·(do·v - do·o)·k. p is off as in forward and by the rounding of the stored lse; the bracket by two sums over dim,
      * whatever its own size (it cancels where one key has all the weight); ten spreads: three of the error times three of a lone key. √Σp²
-     * over a row: 1 if sharp, else below 2/√keys; over a column √nq if all rows share a key, else 2·√nq/nk, 3/√block with blocks. */
+     * over a row: 1 if sharp, else below 2/√keys; over a column √nq if all rows share a key, else 2·√nq/nk, 3/√block with blocks.
+     * Rounding ds to bf16 is as the bracket's error: it does not cancel where the sum does. */
     double nq = (double)s->nq, nk = (double)s->nk, dim = (double)s->dim, keys = s->block ? fmin(nk, (double)s->block) : nk;
     int sharp = s->flag & LARGE || b.scale * sqrt(dim) > 1.01;
     double row = sharp ? 1 : fmin(1, 2 / sqrt(keys)), col = sharp ? sqrt(nq) : s->block ? 3 / sqrt(keys) : 2 * sqrt(nq) / nk;
     double bracket = 10 * b.scale * (0.4 * dim + 2 * sqrt(dim)) * b.in * b.in * ULP;
+    if (pairs(c, s)) bracket += 10 * b.scale * sqrt(dim / 3) * b.in * b.in * ULP16;
     double prob = b.p + 0.6 * largest(lse) + 3;
     array grad[3] = {{.abs = bracket * row, .rms = TAIL * (prob + 0.4 * sqrt(nk)) * ULP},
                      {.abs = bracket * col, .rms = TAIL * (prob + 0.4 * sqrt(nq)) * ULP},
@@ -285,6 +297,10 @@ static const shape SHAPES[] = {
     {1, 2, 48, 48, 32, 0, LSE | LARGE | HALF, 0},
     {1, 2, 40, 77, 32, 0, LSE | TIES | HALF, 0},
     {0, 2, 5, 5, 8, 0, LSE | HALF, 0},
+    {1, 1, 63, 63, 127, 0, LSE | HALF, 0},
+    {1, 1, 50, 50, 128, 0, LSE | HALF, 0},
+    {1, 2, 49, 49, 32, 7, LSE | PACKED | HALF, 0}, /* blocks that cut pairs */
+    {2, 1, 51, 51, 64, 2, LSE | PACKED | HALF, 0},
     /* both */
     {2, 3, 33, 33, 32, 0, LSE | PACKED | ROPE | HALF, 0},
     {2, 2, 66, 66, 64, 0, LSE | PACKED | ROPE_EACH | HALF, 0},

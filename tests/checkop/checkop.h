@@ -49,6 +49,7 @@ struct job {
 typedef struct ctx {
     dev *ref, *dev[2];      /* dev[t]: back end under test with t+1 threads */
     queue *ref_q, *dev_q[2];
+    int pairs;              /* it multiplies bf16 in pairs (VEC_DOT16) */
     int teams;              /* 2; 1 where the back end has no threads */
     uint64_t seed;
     const char *glob;

@@ -66,8 +66,33 @@ static inline __m512 as_dots(__m512 c, __m512i a, __m512i b) {
     uint16_t x[32], y[32];
     memcpy(x, &a, sizeof x);
     memcpy(y, &b, sizeof y);
-    for (int i = 0; i < 16; i++) c[i] = fmaf(as_bf16(x[2 * i]), as_bf16(y[2 * i]), fmaf(as_bf16(x[2 * i + 1]), as_bf16(y[2 * i + 1]), c[i]));
+    for (int i = 0; i < 16; i++)
+        c[i] = fmaf(as_bf16(x[2 * i]), as_bf16(y[2 * i]), fmaf(as_bf16(x[2 * i + 1]), as_bf16(y[2 * i + 1]), c[i]));
     return c;
+}
+static inline __m256i as_cuts(__m512 v) { /* floats rounded to bf16; what is denormal becomes 0 */
+    uint32_t u[16];
+    uint16_t h[16];
+    __m256i r;
+    memcpy(u, &v, sizeof u);
+    for (int i = 0; i < 16; i++)
+        h[i] = !(u[i] & 0x7f800000) ? u[i] >> 16 & 0x8000 : isnan(v[i]) ? u[i] >> 16 | 0x40 : (u[i] + 0x7fff + (u[i] >> 16 & 1)) >> 16;
+    memcpy(&r, h, sizeof r);
+    return r;
+}
+static inline __m512i as_cuts_both(__m512 high, __m512 low) {
+    __m256i both[2] = {as_cuts(low), as_cuts(high)};
+    __m512i r;
+    memcpy(&r, both, sizeof r);
+    return r;
+}
+static inline __m512i as_picks(__m512i index, __m512i a) {
+    uint16_t x[32], y[32], r[32];
+    memcpy(x, &index, sizeof x);
+    memcpy(y, &a, sizeof y);
+    for (int i = 0; i < 32; i++) r[i] = y[x[i] & 31];
+    memcpy(&a, r, sizeof a);
+    return a;
 }
 /* SIMDe has it, but by way of 2^n, which is infinite for n = 128. The instruction's result is a·2^n rounded once. */
 static inline __m512 as_scales(__m512 a, __m512 n) {
@@ -90,6 +115,13 @@ static inline __m512 as_scales(__m512 a, __m512 n) {
 
 #undef _mm512_dpbf16_ps
 #define _mm512_dpbf16_ps(c, a, b) as_dots(c, (__m512i)(a), (__m512i)(b))
+
+#undef _mm512_cvtneps_pbh
+#define _mm512_cvtneps_pbh(v) as_cuts(v)
+#undef _mm512_cvtne2ps_pbh
+#define _mm512_cvtne2ps_pbh(high, low) as_cuts_both(high, low)
+#undef _mm512_permutexvar_epi16
+#define _mm512_permutexvar_epi16(index, a) as_picks(index, a)
 
 #define VEC_AVX512
 #define VEC_AVX512_BF16

@@ -80,6 +80,7 @@ int main(int argc, char **argv) {
         close_devices(&c);
         return stop(rc == JEPA_E_UNSUPPORTED ? 77 : 2, &err);
     }
+    c.pairs = (c.dev[1]->flags & CPU_AVX512_BF16) != 0 || (isa && (!strcmp(isa, "wide") || !strcmp(isa, "avx512_simde")));
     c.teams = dev_threads(c.dev[1]) == 2 ? 2 : 1;
     printf("checkop: %s, against %s\n", dev_describe(c.dev[1]), dev_describe(c.ref));
     family_linear(&c);
