@@ -13,8 +13,6 @@ struct att {
     params *p;
     block *b; /* [depth - 1] */
     int query, norm1_w, norm1_b, q_w, q_b, kv_w, kv_b, norm2_w, norm2_b, fc1_w, fc1_b, fc2_w, fc2_b, linear_w, linear_b;
-    packed *kv_p;     /* the only product here with as many rows as there are tokens */
-    const ops *packs; /* whose packed weights these are; NULL: none */
 };
 
 /* ---- opening ---- */
@@ -78,34 +76,14 @@ fail:
     return rc;
 }
 
-static void unpack(att *e, queue *q) {
-    if (!e->packs) return;
-    for (int i = 0; i < e->c.depth - 1; i++) block_unpack(&e->b[i], q, e->packs);
-    if (e->kv_p) e->packs->linear_unpack(q, &e->kv_p);
-    e->kv_p = NULL;
-    e->packs = NULL;
-}
-
 void att_close(att **e) {
     if (!e || !*e) return;
-    unpack(*e, NULL);
     mem_free((*e)->b);
     mem_free(*e);
     *e = NULL;
 }
 
 const att_cfg *att_config(const att *e) { return &e->c; }
-
-int att_pack(att *e, queue *q, jepa_err *err) {
-    if (!e->p->value.p) return err_set(err, JEPA_E_USE, "attentive pooler: the parameters are not allocated yet (params_alloc)");
-    unpack(e, q);
-    e->packs = dev_ops(queue_dev(q));
-    int rc = e->packs->linear_pack(q, &e->kv_p, param_value(e->p, e->kv_w), 2 * (int64_t)e->c.embed_dim, e->c.embed_dim);
-    for (int i = 0; i < e->c.depth - 1 && !rc && !e->c.cross_first; i++) rc = block_pack(&e->b[i], &e->bc, q, e->p);
-    if (rc >= 0) return 0;
-    unpack(e, q);
-    return err_set(err, rc, "attentive pooler: packing the weights for %s failed (code %d)", dev_name(queue_dev(q)), rc);
-}
 
 static int init_uniform(queue *q, params *p, int index, double bound, uint64_t seed, jepa_err *err) {
     const size_t n = (size_t)p->item[index].count;
@@ -320,7 +298,7 @@ static int cross_forward(const att *e, queue *q, att_acts *a, float *to) {
                                              .b = param_value(p, e->norm1_b), .y = a->ln, .mean = a->mean1, .rstd = a->rstd1});
     if (!rc)
         rc = o->linear(q, &(op_linear){.rows = n, .in = d, .out = 2 * d, .x = a->ln, .w = param_value(p, e->kv_w),
-                                       .pw = a->keep ? NULL : e->kv_p, .b = param_value(p, e->kv_b), .y = a->kv});
+                                       .b = param_value(p, e->kv_b), .y = a->kv});
     rows.dst = a->query;
     if (!rc) rc = o->broadcast_row(q, &rows);
     if (!rc)

@@ -35,8 +35,6 @@ typedef struct att att;
 int att_open(att **out, const att_cfg *c, params *p, const char *prefix, jepa_err *err);
 void att_close(att **e);
 const att_cfg *att_config(const att *e);
-/* Packs weights for passes that keep nothing; again after they change. */
-int att_pack(att *e, queue *q, jepa_err *err);
 /* As published: truncated normal sd, zero biases, block i divided as an encoder's, the cross-attention's fc2 by the last block's √(2i);
  * the classifier as PyTorch's Linear, uniform in ±1/√D. */
 int att_init(const att *e, queue *q, double sd, uint64_t seed, jepa_err *err);

@@ -37,26 +37,6 @@ int block_params(block *b, const block_cfg *c, params *p, const char *prefix, je
     return 0;
 }
 
-int block_pack(block *b, const block_cfg *c, queue *q, const params *p) {
-    const ops *o = dev_ops(queue_dev(q));
-    block_unpack(b, q, o);
-    if (c->type == T_BF16 || !param_value(p, b->qkv_w)) return 0; /* products widen these as they go */
-    int rc = o->linear_pack(q, &b->qkv_p, param_value(p, b->qkv_w), 3 * (int64_t)c->dim, c->dim);
-    if (!rc) rc = o->linear_pack(q, &b->proj_p, param_value(p, b->proj_w), c->dim, c->dim);
-    if (!rc) rc = o->linear_pack(q, &b->fc1_p, param_value(p, b->fc1_w), c->hidden, c->dim);
-    if (!rc) rc = o->linear_pack(q, &b->fc2_p, param_value(p, b->fc2_w), c->dim, c->hidden);
-    if (rc) block_unpack(b, q, o);
-    return rc;
-}
-
-void block_unpack(block *b, queue *q, const ops *o) {
-    packed **all[] = {&b->qkv_p, &b->proj_p, &b->fc1_p, &b->fc2_p};
-    for (int i = 0; i < 4; i++) {
-        if (*all[i]) o->linear_unpack(q, all[i]);
-        *all[i] = NULL;
-    }
-}
-
 /* ---- activations ---- */
 
 act_rows act_rows_get(arena *mem, dtype type, int64_t rows, int64_t width) {
@@ -187,7 +167,6 @@ static int forward_attention(const pass *s, const float *x, float *mid) {
     const block_acts *a = s->a;
     const block *b = s->b;
     const int64_t d = s->c->dim, hd = d / s->c->num_heads;
-    const int packs = !a->x; /* packed weights may be older than p's: only where nothing is trained */
     const act_rows k = from(a->qkv, d), v = from(a->qkv, 2 * d);
     param_form w = weight_of(s, b->qkv_w);
     int rc = norm(s, x, b->norm1_w, b->norm1_b, a->ln1, a->mean1, a->rstd1);
@@ -199,7 +178,6 @@ static int forward_attention(const pass *s, const float *x, float *mid) {
                                              .x16 = a->ln1.h,
                                              .w = w.w,
                                              .w16 = w.w16,
-                                             .pw = packs ? b->qkv_p : NULL,
                                              .b = param_value(s->p, b->qkv_b),
                                              .y = a->qkv.f,
                                              .y16 = a->qkv.h});
@@ -234,7 +212,6 @@ static int forward_attention(const pass *s, const float *x, float *mid) {
                                              .x16 = a->att.h,
                                              .w = w.w,
                                              .w16 = w.w16,
-                                             .pw = packs ? b->proj_p : NULL,
                                              .b = param_value(s->p, b->proj_b),
                                              .r = x,
                                              .y = mid});
@@ -256,7 +233,6 @@ static int forward_fc1(const pass *s, const float *mid, int whole) {
                                              .x16 = a->ln2.h,
                                              .w = w.w,
                                              .w16 = w.w16,
-                                             .pw = a->x ? NULL : b->fc1_p,
                                              .b = param_value(s->p, b->fc1_b),
                                              .y = y.f,
                                              .y16 = y.h,
@@ -282,7 +258,6 @@ int block_forward(queue *q, const block_cfg *c, const block *b, const params *p,
                                          .x16 = a->act.h,
                                          .w = w.w,
                                          .w16 = w.w16,
-                                         .pw = a->x ? NULL : b->fc2_p,
                                          .b = param_value(p, b->fc2_b),
                                          .r = mid,
                                          .y = y});

@@ -16,7 +16,6 @@ typedef struct block_cfg {
 
 typedef struct block { /* indices into the params list */
     int norm1_w, norm1_b, qkv_w, qkv_b, proj_w, proj_b, norm2_w, norm2_b, fc1_w, fc1_b, fc2_w, fc2_b;
-    packed *qkv_p, *proj_p, *fc1_p, *fc2_p; /* packed weights for inference, or NULL */
 } block;
 
 /* What backward needs of one block, and what it may compute again instead (the output of GELU it always does, from pre). */
@@ -44,9 +43,6 @@ typedef struct block_run { /* the shape of one call */
 } block_run;
 
 int block_params(block *b, const block_cfg *c, params *p, const char *prefix, jepa_err *err);
-/* Weights in the device's own layout, used only by forward passes that keep nothing; again after the weights change. */
-int block_pack(block *b, const block_cfg *c, queue *q, const params *p);
-void block_unpack(block *b, queue *q, const ops *o);
 /* Published initialisation of block `number` (1-based): see init.h. 0: nothing is divided (V-JEPA 1, I-JEPA). */
 int block_init(const block *b, queue *q, params *p, int number, double sd, uint64_t seed, jepa_err *err);
 

@@ -190,9 +190,6 @@ int enc_embed(const enc *e, queue *q, const enc_in *in, enc_acts *a, int64_t n, 
                                    .x16 = a->patches.h,
                                    .w = w.w,
                                    .w16 = w.w16,
-                                   .pw = a->s.keep  ? NULL
-                                         : a->image ? e->image_p
-                                                    : e->patch_p,
                                    .b = bias,
                                    .r = r,
                                    .y = stack_in(&a->s)});

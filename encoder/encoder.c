@@ -78,18 +78,8 @@ fail:
     return rc;
 }
 
-static void unpack(enc *e, queue *q) {
-    if (!e->packs) return;
-    for (int i = 0; i < e->c.depth; i++) block_unpack(&e->b[i], q, e->packs);
-    if (e->patch_p) e->packs->linear_unpack(q, &e->patch_p);
-    if (e->image_p) e->packs->linear_unpack(q, &e->image_p);
-    e->patch_p = e->image_p = NULL;
-    e->packs = NULL;
-}
-
 void enc_close(enc **e) {
     if (!e || !*e) return;
-    unpack(*e, NULL);
     mem_free((*e)->b);
     mem_free(*e);
     *e = NULL;
@@ -104,22 +94,6 @@ int enc_set_type(enc *e, dtype type, jepa_err *err) {
     return 0;
 }
 dtype enc_type(const enc *e) { return e->bc.type; }
-
-int enc_pack(enc *e, queue *q, jepa_err *err) {
-    if (!e->p->value.p) return err_set(err, JEPA_E_USE, "encoder: the parameters are not allocated yet (params_alloc)");
-    unpack(e, q);
-    e->packs = dev_ops(queue_dev(q));
-    const int plain = e->bc.type == T_BF16 || !param_value(e->p, e->patch_w); /* products widen these as they go */
-    int rc = plain ? 0 : e->packs->linear_pack(q, &e->patch_p, param_value(e->p, e->patch_w), e->c.embed_dim, enc_row_width(&e->c, 0));
-    if (!rc && !plain && e->c.image_patch_embed)
-        rc = e->packs->linear_pack(q, &e->image_p, param_value(e->p, e->image_w), e->c.embed_dim, enc_row_width(&e->c, 1));
-    for (int i = 0; i < e->c.depth && !rc; i++) rc = block_pack(&e->b[i], &e->bc, q, e->p);
-    if (rc < 0) {
-        unpack(e, q);
-        return err_set(err, rc, "encoder: packing the weights for %s failed (code %d)", dev_name(queue_dev(q)), rc);
-    }
-    return 0;
-}
 
 int enc_init(const enc *e, queue *q, double sd, uint64_t seed, jepa_err *err) {
     const enc_cfg *c = &e->c;

@@ -41,8 +41,6 @@ const enc_cfg *enc_config(const enc *e);
  * has them (PARAMS_HALF, PARAMS_HALF_ONLY); tokens come out in float32 either way. */
 int enc_set_type(enc *e, dtype type, jepa_err *err);
 dtype enc_type(const enc *e);
-/* Packs weights for inference; call again after they change. Passes that keep activations for backward do not use the packed form. */
-int enc_pack(enc *e, queue *q, jepa_err *err);
 
 typedef struct enc_shape { /* what working memory is for: the largest of each */
     int64_t batch, frames, height, width;

@@ -15,8 +15,6 @@ struct enc {
     int video_mod, image_mod;                /* modality_embedding */
     int pos;                                 /* POS_SINCOS: the table */
     int norm_w[LEVELS], norm_b[LEVELS];      /* enc_norms of them; the last is the final norm */
-    packed *patch_p, *image_p;
-    const ops *packs;                        /* whose packed weights these are; NULL: none */
 };
 
 struct enc_acts {

@@ -31,7 +31,7 @@ static int random_encoder(bench *b, const enc_cfg *ec, jepa_err *err) {
         rc = halve(&p, &b->p, b->d, b->q, err);
     enc_close(&e);
     params_close(&p);
-    return rc < 0 ? rc : enc_pack(b->e, b->q, err);
+    return rc;
 }
 
 static int random_predictor(bench *b, const pred_cfg *pc, jepa_err *err) {
@@ -45,7 +45,7 @@ static int random_predictor(bench *b, const pred_cfg *pc, jepa_err *err) {
         rc = halve(&p, &b->pp, b->d, b->q, err);
     pred_close(&e);
     params_close(&p);
-    return rc < 0 ? rc : pred_pack(b->pr, b->q, err);
+    return rc;
 }
 
 static int random_weights(bench *b, int predictor, jepa_err *err) {
@@ -258,7 +258,6 @@ int bench_product(dev *d, const bench_cfg *c, int64_t rows, int64_t in, int64_t 
     const int64_t count[] = {rows * in, out_dim * in, rows * out_dim, out_dim};
     buf b[4] = {{0}}, h[3] = {{0}}; /* x, w, y, bias; the first three as bf16 */
     product r = {0};
-    packed *pw = NULL;
     int rc = queue_open(&r.q, d, err);
     *out = (measured){.flops = 2.0 * (double)rows * (double)in * (double)out_dim};
     for (int i = 0; i < 4 && rc == 0; i++) {
@@ -276,13 +275,11 @@ int bench_product(dev *d, const bench_cfg *c, int64_t rows, int64_t in, int64_t 
             err_set(err, rc, "%s: nothing can be converted to bf16", dev_name(d));
         buf_free(&b[i]);
     }
-    if (rc == 0 && !half) rc = dev_ops(d)->linear_pack(r.q, &pw, b[1].p, out_dim, in);
     if (rc == 0) {
-        r.a = (op_linear){.rows = rows, .in = in, .out = out_dim, .x = b[0].p, .x16 = h[0].p, .w = b[1].p, .w16 = h[1].p, .pw = pw, .b = b[3].p, .y = b[2].p, .y16 = h[2].p, .act = act};
+        r.a = (op_linear){.rows = rows, .in = in, .out = out_dim, .x = b[0].p, .x16 = h[0].p, .w = b[1].p, .w16 = h[1].p, .b = b[3].p, .y = b[2].p, .y16 = h[2].p, .act = act};
         out->working = (int64_t)(b[0].bytes + b[1].bytes + b[2].bytes + b[3].bytes + h[0].bytes + h[1].bytes + h[2].bytes);
         rc = measure(&c->time, multiply, NULL, &r, out, err);
     }
-    if (pw) dev_ops(d)->linear_unpack(r.q, &pw);
     for (int i = 0; i < 4; i++) buf_free(&b[i]);
     for (int i = 0; i < 3; i++) buf_free(&h[i]);
     queue_close(&r.q);

@@ -36,13 +36,13 @@ typedef struct bench { /* a device with a model on it */
 /* predictor: that too. memory_mark is called first: the memory peaks of what is measured count from here. */
 int bench_open(bench **out, const bench_cfg *c, int predictor, jepa_err *err);
 void bench_close(bench **b);
-/* Pixels in, tokens out, as `jepa embed` runs it: packed weights, working memory allocated before. */
+/* Pixels in, tokens out, as `jepa embed` runs it, working memory allocated before. */
 int bench_encoder(bench *b, measured *out, jepa_err *err);
 /* tokens [batch, n, D] of clips [batch, frames, height, width, 3] (NULL: moving digits), once. */
 int bench_tokens(bench *b, const uint8_t *clips, float *tokens, jepa_err *err);
 /* Context tokens in, predictions at target tokens out, with the masks of V-JEPA 2's first generator (8 blocks of 0.15). */
 int bench_predictor(bench *b, measured *out, jepa_err *err);
-/* y = x·wᵀ through the device's own `linear` (the best form of the weight it has), with what follows it: the rate that all others are a share of. */
+/* y = x·wᵀ through the device's own `linear`, with what follows it: the rate that all others are a share of. */
 int bench_product(dev *d, const bench_cfg *c, int64_t rows, int64_t in, int64_t out_dim, int act, measured *out, jepa_err *err);
 /* Open, sample, decode, crop: one clip of each item as `jepa embed` prepares it (4 frames a second, the evaluation transform), one decoder thread. */
 int bench_decode(const bench_cfg *c, const items *in, int frames, int crop, measured *out, jepa_err *err);

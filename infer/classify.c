@@ -60,7 +60,7 @@ static int read_names(const jepa *m, jepa_head *h, jepa_err *err) {
     return rc;
 }
 
-static int head_open(jepa_head **out, jepa *m, queue *q, jepa_err *err) {
+static int head_open(jepa_head **out, jepa *m, jepa_err *err) {
     *out = NULL;
     const model_cfg *mc = &m->mc;
     if (!mc->pooler_depth || !ck_has(m->c, CK_POOLER))
@@ -78,7 +78,7 @@ static int head_open(jepa_head **out, jepa *m, queue *q, jepa_err *err) {
     int rc;
     if ((rc = att_open(&h->e, &h->c, &h->p, "", err)) < 0 || (rc = params_alloc(&h->p, m->d, 0, err)) < 0 ||
         (rc = ck_load(m->c, &h->p, "", CK_POOLER, m->o.allow_partial ? CK_ALLOW_PARTIAL : 0, &rep, err)) < 0 ||
-        (rc = read_names(m, h, err)) < 0 || (rc = att_pack(h->e, q, err)) < 0) {
+        (rc = read_names(m, h, err)) < 0) {
         head_close(&h);
         return rc;
     }
@@ -90,7 +90,7 @@ static int head_open(jepa_head **out, jepa *m, queue *q, jepa_err *err) {
 int head_of(jepa_run *r, const jepa_head **out, jepa_err *err) {
     jepa *m = r->m;
     pthread_mutex_lock(&m->lock);
-    int rc = m->head ? 0 : head_open(&m->head, m, r->q, err);
+    int rc = m->head ? 0 : head_open(&m->head, m, err);
     *out = m->head;
     pthread_mutex_unlock(&m->lock);
     return rc;

@@ -17,8 +17,8 @@ struct jepa {
     enc_cfg ec;
     params p;                  /* "encoder.*" */
     enc *e;
-    pthread_mutex_t lock;      /* packing happens once, in the first session */
-    int packed, lock_ready;
+    pthread_mutex_t lock;      /* held while head is opened */
+    int lock_ready;
     jepa_options o;
     dtype type;                /* T_F32 or T_BF16: what it computes in */
     clip_cfg clip;             /* the model's own transform */

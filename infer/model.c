@@ -264,16 +264,6 @@ int session_open(jepa *m, int threads, jepa_run **out, jepa_err *err) {
     if (!r) return err_set(err, JEPA_E_MEMORY, "no memory for a session");
     r->m = m;
     int rc = queue_open(&r->q, m->d, err);
-    if (rc == 0) {
-        pthread_mutex_lock(&m->lock);
-        if (!m->packed) {
-            rc = enc_pack(m->e, r->q, err);
-            if (rc == 0 && m->ctx) rc = enc_pack(m->ctx, r->q, err);
-            if (rc == 0 && m->pr) rc = pred_pack(m->pr, r->q, err);
-            m->packed = rc == 0;
-        }
-        pthread_mutex_unlock(&m->lock);
-    }
     if (rc < 0) jepa_session_close(&r);
     else if (threads > 0) queue_limit(r->q, threads);
     *out = r;

@@ -15,8 +15,6 @@ struct pred {
     int video_mod, image_mod;    /* modality_embedding */
     int pos;                     /* POS_SINCOS: the table */
     int norm_w, norm_b, proj_w, proj_b, context_w, context_b; /* context: context_proj */
-    packed *first_p, *embed_p, *proj_p, *context_p;
-    const ops *packs;            /* whose packed weights these are; NULL: none */
 };
 
 struct pred_acts {

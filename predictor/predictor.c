@@ -87,20 +87,8 @@ fail:
     return rc;
 }
 
-static void unpack(pred *e, queue *q) {
-    packed **const own[] = {&e->first_p, &e->embed_p, &e->proj_p, &e->context_p};
-    if (!e->packs) return;
-    for (int i = 0; i < e->c.depth; i++) block_unpack(&e->b[i], q, e->packs);
-    for (int i = 0; i < 4; i++) {
-        if (*own[i]) e->packs->linear_unpack(q, own[i]);
-        *own[i] = NULL;
-    }
-    e->packs = NULL;
-}
-
 void pred_close(pred **e) {
     if (!e || !*e) return;
-    unpack(*e, NULL);
     mem_free((*e)->b);
     mem_free((*e)->mask);
     mem_free(*e);
@@ -113,26 +101,6 @@ int pred_set_type(pred *e, dtype type, jepa_err *err) {
     if (type != T_F32 && type != T_BF16)
         return err_set(err, JEPA_E_UNSUPPORTED, "predictor: it computes in f32 and bf16, not in %s", dtype_name(type));
     e->bc.type = type;
-    return 0;
-}
-
-int pred_pack(pred *e, queue *q, jepa_err *err) {
-    const pred_cfg *c = &e->c;
-    if (!e->p->value.p) return err_set(err, JEPA_E_USE, "predictor: the parameters are not allocated yet (params_alloc)");
-    unpack(e, q);
-    if (e->bc.type == T_BF16 || !param_value(e->p, e->embed_w)) return 0; /* products widen these as they go */
-    const ops *o = e->packs = dev_ops(queue_dev(q));
-    const int64_t d = c->embed_dim, w = c->predictor_embed_dim;
-    int rc = 0;
-    if (pred_levels(c) > 1) rc = o->linear_pack(q, &e->first_p, param_value(e->p, e->first_w), d, pred_levels(c) * d);
-    if (!rc) rc = o->linear_pack(q, &e->embed_p, param_value(e->p, e->embed_w), w, d);
-    for (int i = 0; i < c->depth && !rc; i++) rc = block_pack(&e->b[i], &e->bc, q, e->p);
-    if (!rc) rc = o->linear_pack(q, &e->proj_p, param_value(e->p, e->proj_w), c->out_dim, w);
-    if (!rc && c->context_proj) rc = o->linear_pack(q, &e->context_p, param_value(e->p, e->context_w), c->out_dim, w);
-    if (rc < 0) {
-        unpack(e, q);
-        return err_set(err, rc, "predictor: packing the weights for %s failed (code %d)", dev_name(queue_dev(q)), rc);
-    }
     return 0;
 }
 

@@ -31,7 +31,6 @@ void pred_close(pred **e);
 const pred_cfg *pred_config(const pred *e);
 /* T_F32 (as opened) or T_BF16; before working memory is opened (enc_set_type). Rows go in and come out in float32 either way. */
 int pred_set_type(pred *e, dtype type, jepa_err *err);
-int pred_pack(pred *e, queue *q, jepa_err *err);
 /* As published: truncated normal sd, zero biases, attn.proj and mlp.fc2 of block i divided by √(2i) (not for POS_SINCOS), mask tokens
  * zero (I-JEPA's drawn), modality vectors N(0, 1e-6). */
 int pred_init(const pred *e, queue *q, double sd, uint64_t seed, jepa_err *err);

@@ -5,15 +5,14 @@
 typedef struct part { /* rows from … to-1 of what is projected of each sequence, through one Linear */
     int64_t from, to;
     int w, b;
-    const packed *pw;
 } part;
 
 /* One part, or with a projection of their own for context rows two. */
 static int parts_of(const pred *e, const pred_acts *a, part p[2]) {
     const int two = e->c.context_proj && a->first == 0;
     const int64_t context = two ? a->n_context : 0;
-    p[0] = (part){context, a->count, e->proj_w, e->proj_b, e->proj_p};
-    if (two) p[1] = (part){0, context, e->context_w, e->context_b, e->context_p};
+    p[0] = (part){context, a->count, e->proj_w, e->proj_b};
+    if (two) p[1] = (part){0, context, e->context_w, e->context_b};
     return 1 + two;
 }
 
@@ -51,7 +50,6 @@ int pred_project(const pred *e, queue *q, pred_acts *a, float *out, jepa_err *er
                                            .x = a->normed + row * w,
                                            .w = pred_weight(e, p[k].w).w,
                                            .w16 = pred_weight(e, p[k].w).w16,
-                                           .pw = a->s.keep ? NULL : p[k].pw,
                                            .b = param_value(e->p, p[k].b),
                                            .y = out + row * d});
         }

@@ -130,7 +130,6 @@ static int embed(const pred *e, queue *q, const pred_in *in, pred_acts *a, const
                                        .x = in->z,
                                        .w = pred_weight(e, e->first_w).w,
                                        .w16 = pred_weight(e, e->first_w).w16,
-                                       .pw = a->s.keep ? NULL : e->first_p,
                                        .b = param_value(e->p, e->first_b),
                                        .y = a->act,
                                        .pre = a->pre,
@@ -142,7 +141,6 @@ static int embed(const pred *e, queue *q, const pred_in *in, pred_acts *a, const
                                        .x = levels > 1 ? a->act : in->z,
                                        .w = pred_weight(e, e->embed_w).w,
                                        .w16 = pred_weight(e, e->embed_w).w16,
-                                       .pw = a->s.keep ? NULL : e->embed_p,
                                        .b = bias,
                                        .y = a->s.tmp});
     return rc < 0 ? pred_failed(err, rc, q, "the embedding") : 0;

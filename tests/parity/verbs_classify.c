@@ -185,8 +185,7 @@ int verb_classify(check *c, jepa_err *err) {
             goto end;
         }
     }
-    if ((rc = head_input(&h, c, b, n, own ? own : t->data, 0, err)) < 0 || (rc = att_pack(h.e, c->s->q, err)) < 0 ||
-        (rc = run(&h, c, err)) < 0)
+    if ((rc = head_input(&h, c, b, n, own ? own : t->data, 0, err)) < 0 || (rc = run(&h, c, err)) < 0)
         goto end;
     rc = compare(&h, c, err);
 end:

@@ -1,4 +1,4 @@
-/* test_attentive_forward.c: the attentive probe forward: by its definition, items apart, packed weights, working memory, initialisation,
+/* test_attentive_forward.c: the attentive probe forward: by its definition, items apart, working memory, initialisation,
  * refusals. */
 #include "test_attentive_common.h"
 
@@ -99,26 +99,6 @@ static void orders_differ_and_items_stand_alone(void **s) {
     close_probe(&a), close_probe(&b);
 }
 
-static void packed_weights_are_used_where_nothing_is_kept(void **s) {
-    jepa_err err = {0};
-    for (int keep = 0; keep < 2; keep++) {
-        probe m;
-        float plain[ITEMS * CLASSES];
-        open_probe(&m, "ref", 3, 0, RECOMPUTE_NONE, keep);
-        device_that_packs(m.d);
-        probe_forward(&m);
-        memcpy(plain, m.logits, sizeof plain);
-        must(att_pack(m.e, m.q, &err));
-        must(att_pack(m.e, m.q, &err)); /* again, as after a change: nothing is lost */
-        assert_int_equal(packs.live, 9); /* four a block, and keys and values of the query's */
-        probe_forward(&m);
-        assert_int_equal(packs.used, keep ? 0 : 9);
-        same_bits(m.logits, plain, ITEMS * CLASSES);
-        close_probe(&m);
-        assert_int_equal(packs.live, 0);
-    }
-}
-
 static void working_memory_grows_with_the_tokens_only(void **s) {
     jepa_err err = {0};
     params p = {0};
@@ -175,7 +155,6 @@ static void eight_thousand_tokens(void **s) {
     must(att_open(&e, &c, &p, "", &err));
     must(params_alloc(&p, d, 0, &err));
     must(att_init(e, q, 0.02, 4, &err));
-    must(att_pack(e, q, &err));
     const att_shape shape = {.batch = 1, .tokens = MANY};
     must(att_acts_open(&a, e, d, &shape, &err));
     for (int n = 0; n < MANY; n++) memcpy(x + n * WIDE, row, WIDE * sizeof *x);
@@ -285,7 +264,6 @@ static void what_cannot_be_is_refused(void **s) {
     queue *q = NULL;
     must(dev_open(&d, "ref", 1, &err));
     must(queue_open(&q, d, &err));
-    refused(att_pack(e, q, &err), JEPA_E_USE, &err, "not allocated yet");
     refused(att_init(e, q, 0.02, 1, &err), JEPA_E_USE, &err, "not allocated yet");
     queue_close(&q);
     dev_close(&d);
@@ -298,7 +276,6 @@ int main(void) {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(the_cross_block_is_its_definition),
         cmocka_unit_test(orders_differ_and_items_stand_alone),
-        cmocka_unit_test(packed_weights_are_used_where_nothing_is_kept),
         cmocka_unit_test(working_memory_grows_with_the_tokens_only),
         cmocka_unit_test(eight_thousand_tokens),
         cmocka_unit_test(initialisation_is_as_published),

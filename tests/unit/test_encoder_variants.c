@@ -136,7 +136,6 @@ static void tables_and_initial_weights(void **s) {
 
 /* One context token, a grid with sides of 1, one that is wider than high, another one, and lists that differ. */
 static void cpu_agrees_with_ref_at_shapes_that_hurt(void **s) {
-    jepa_err err = {0};
     static const struct {
         int64_t clips, height, width, keep;
     } shape[] = {{1, 4, 4, 0}, {2, 4, 20, 0}, {1, 20, 4, 1}, {2, 8, 12, 1}, {2, 12, 20, 4}, {3, 8, 12, 0}};
@@ -149,7 +148,6 @@ static void cpu_agrees_with_ref_at_shapes_that_hurt(void **s) {
         variant_cfg(&variants[k], &c);
         make(&ref, &c, "ref", 0);
         make(&cpu, &c, "cpu", 0);
-        must(enc_pack(cpu.e, cpu.q, &err));
         for (size_t i = 0; i < sizeof shape / sizeof *shape; i++) {
             enc_in in = variant_in(&variants[k], x, shape[i].clips);
             in.height = shape[i].height, in.width = shape[i].width;
@@ -422,29 +420,6 @@ static void bytes_are_scaled_as_asked(void **s) {
     unmake(&m);
 }
 
-static void packed_image_patches_are_used(void **s) {
-    jepa_err err = {0};
-    enc_cfg c;
-    made m;
-    variant_cfg(image, &c);
-    make(&m, &c, "ref", 0);
-    device_that_packs(m.d);
-    float *x = numbers(2 * PIXELS, 1, -2, 2);
-    const enc_in in = variant_in(image, x, 2), clip = variant_in(levels, x, 2);
-    float *before = run(&m, &in, 0), *before_clip = run(&m, &clip, 0);
-    must(enc_pack(m.e, m.q, &err));
-    must(enc_pack(m.e, m.q, &err));
-    assert_int_equal(packs.live, 2 + 4 * 5);
-    float *after = run(&m, &in, 0), *after_clip = run(&m, &clip, 0);
-    assert_int_equal(packs.used, 2 * (1 + 4 * 5));
-    same_bits(before, after, 2 * TOKENS * 4 * 28);
-    same_bits(before_clip, after_clip, 2 * TOKENS * 4 * 28);
-    float *const all[] = {x, before, before_clip, after, after_clip};
-    for (int i = 0; i < 5; i++) mem_free(all[i]);
-    unmake(&m);
-    assert_int_equal(packs.live, 0);
-}
-
 static void memory_is_planned(void **s) {
     jepa_err err = {0};
     enc_cfg c;
@@ -560,7 +535,6 @@ int main(void) {
         cmocka_unit_test(an_image_is_a_clip_of_tubelets_of_one_frame),
         cmocka_unit_test(rescaled_positions_follow_the_grid),
         cmocka_unit_test(bytes_are_scaled_as_asked),
-        cmocka_unit_test(packed_image_patches_are_used),
         cmocka_unit_test(memory_is_planned),
         cmocka_unit_test(wrong_calls_are_refused),
         cmocka_unit_test(any_allocation_may_fail),

@@ -387,27 +387,6 @@ static void names_and_first_weights_are_the_published_ones(void **s) {
     close_model(&none);
 }
 
-static void packed_weights_are_all_used(void **s) {
-    jepa_err err = {0};
-    model m;
-    const int weights = 4 + 4 * 2; /* two embeddings, two projections, four a block */
-    open_variant(&m, "ref", VJEPA21_VIDEO, RECOMPUTE_NONE, 0);
-    forward(&m);
-    const int64_t n = out_count(&m);
-    float *plain = mem_alloc((size_t)n, sizeof *plain);
-    memcpy(plain, m.out, (size_t)n * sizeof *plain);
-    device_that_packs(m.d);
-    must(pred_pack(m.e, m.q, &err));
-    must(pred_pack(m.e, m.q, &err));
-    assert_int_equal(packs.live, weights);
-    forward(&m);
-    assert_int_equal(packs.used, weights - 2 + 2 * BATCH); /* the projections item by item */
-    same_bits(m.out, plain, n);
-    mem_free(plain);
-    close_model(&m);
-    assert_int_equal(packs.live, 0);
-}
-
 static void wrong_calls_are_refused_with_numbers(void **s) {
     jepa_err err = {0};
     model m, other;
@@ -481,7 +460,6 @@ int main(void) {
         cmocka_unit_test(the_modality_vector_is_added_to_every_row),
         cmocka_unit_test(context_rows_have_a_projection_of_their_own),
         cmocka_unit_test(names_and_first_weights_are_the_published_ones),
-        cmocka_unit_test(packed_weights_are_all_used),
         cmocka_unit_test(wrong_calls_are_refused_with_numbers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
