@@ -2,7 +2,7 @@
 # Installs what jepa needs on Debian or Ubuntu: sh install.sh [tests]. Without root it prints the line and goes on with what is there.
 set -eu
 packages="gcc g++ make cmake ninja-build pkg-config libavformat-dev libavcodec-dev libavutil-dev libswscale-dev
- libdnnl-dev libhdf5-dev libyaml-dev libcjson-dev libstb-dev liblapacke-dev zlib1g-dev"
+ libhdf5-dev libyaml-dev libcjson-dev libstb-dev liblapacke-dev zlib1g-dev"
 [ "${1:-}" = tests ] && packages="$packages ffmpeg libcmocka-dev libsimde-dev python3"
 missing=""
 for p in $packages; do

@@ -27,12 +27,10 @@ echo "== building"
 build build
 build build-asan -DJEPA_SANITIZE=address,undefined -DCMAKE_BUILD_TYPE=RelWithDebInfo
 target=thread_tests
-build build-tsan -DJEPA_SANITIZE=thread -DJEPA_OPENMP=OFF -DCMAKE_BUILD_TYPE=RelWithDebInfo
+build build-tsan -DJEPA_SANITIZE=thread -DCMAKE_BUILD_TYPE=RelWithDebInfo
 slow="-LE long"
 [ $long = 1 ] && slow=""
 failed=0
-# waiting threads sleep: tests run beside each other
-export OMP_WAIT_POLICY=passive
 export UBSAN_OPTIONS=print_stacktrace=1 ASAN_OPTIONS=detect_leaks=1:allocator_may_return_null=1
 export LSAN_OPTIONS=suppressions="$PWD/tests/lsan.supp" TSAN_OPTIONS=suppressions="$PWD/tests/tsan.supp:halt_on_error=1"
 echo "== address and undefined-behaviour sanitizers"

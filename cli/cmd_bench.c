@@ -250,13 +250,6 @@ static int accuracy(bencher *b, jepa_err *err) {
     return rc;
 }
 
-/* oneDNN reads its limit when it is first called, which is after this; what the user set stays. Its least is SSE4.1. */
-static void limit_products(const char *isa) {
-    static const char *const LIMIT[][2] = {{"portable", "SSE41"}, {"avx2", "AVX2"}, {"avx512", "AVX512_CORE"}, {"avx512_bf16", "AVX512_CORE_BF16"}};
-    for (size_t i = 0; i < sizeof LIMIT / sizeof *LIMIT; i++)
-        if (!strcmp(isa, LIMIT[i][0])) setenv("ONEDNN_MAX_CPU_ISA", LIMIT[i][1], 0), setenv("DNNL_MAX_CPU_ISA", LIMIT[i][1], 0);
-}
-
 static int ends(const char *path, const char *with) {
     const size_t n = strlen(path), k = strlen(with);
     return n > k && !strcmp(path + n - k, with);
@@ -324,7 +317,6 @@ int cmd_bench(cli *c, int argc, char **argv) {
     b.cfg.open = &b.open, b.cfg.seed = (uint64_t)seed;
     if ((rc = cli_precision(c, &b.cfg.precision, &err)) < 0) goto done;
     b.cfg.threads = c->threads, b.cfg.batch = b.batch ? b.batch : 1;
-    if (b.cfg.isa) limit_products(b.cfg.isa);
     rc = sizes(&b, &err);
     if (rc == 0 && want & PART_ENCODER) rc = model_part(&b, PART_ENCODER, "encoder", &err);
     if (rc == 0 && want & PART_PREDICTOR) rc = model_part(&b, PART_PREDICTOR, "predictor", &err);

@@ -37,7 +37,7 @@ int check_linear(const op_linear *a) {
         return JEPA_E_USE;
     if (!at_most_one(a->x, a->x16) || !at_most_one(a->w, a->w16) || !at_most_one(a->y, a->y16) || !at_most_one(a->pre, a->pre16))
         return JEPA_E_USE;
-    if (a->rows > 0 && (!one(a->x, a->x16) || (!a->w && !a->w16 && !a->pw) || !one(a->y, a->y16))) return JEPA_E_USE;
+    if (a->rows > 0 && (!one(a->x, a->x16) || !one(a->w, a->w16) || !one(a->y, a->y16))) return JEPA_E_USE;
     if (a->r && a->r == a->y && stride_or(a->ldr, a->out) != stride_or(a->ldy, a->out)) return JEPA_E_USE;
     return type_rc(a->type);
 }

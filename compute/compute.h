@@ -27,14 +27,14 @@ int dev_open(dev **out, const char *name, int threads, jepa_err *err);
 void dev_close(dev **d);
 const ops *dev_ops(const dev *d);
 const char *dev_name(const dev *d);     /* "cpu" */
-const char *dev_describe(const dev *d); /* "cpu: avx2+fma kernels, oneDNN 2.6.3, 2 threads" */
+const char *dev_describe(const dev *d); /* "cpu: avx2+fma kernels, 2 threads" */
 int dev_threads(const dev *d);
 /* Limits the instruction set ("portable", "avx2", "avx512"); for tests. JEPA_E_UNSUPPORTED where the machine lacks it. */
 int dev_limit_isa(dev *d, const char *isa, jepa_err *err);
 
 int queue_open(queue **out, dev *d, jepa_err *err);
 /* At most that many threads for this queue's operations: several queues with a thread each serve many small jobs better than one with all
- * of them. The results of a queue with one thread do not depend on how many there are. */
+ * of them. Results do not depend on how many there are. */
 void queue_limit(queue *q, int threads);
 int queue_wait(queue *q, jepa_err *err); /* until all is done; reports what failed on the way */
 void queue_close(queue **q);

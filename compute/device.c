@@ -29,7 +29,6 @@ static const char *isa_text(unsigned flags) {
 }
 
 static void fill(dev *d) {
-    char library[64] = "";
     profile_close(d);
     memset(&d->table, 0, sizeof d->table);
     ops_init_ref(&d->table);
@@ -38,9 +37,7 @@ static void fill(dev *d) {
         return;
     }
     ops_init_cpu(&d->table, d->flags);
-    cpu_library(library, sizeof library);
-    snprintf(d->describe, sizeof d->describe, "cpu: %s%s%s, %d thread%s", isa_text(d->flags), library[0] ? ", " : "", library, d->threads,
-             d->threads == 1 ? "" : "s");
+    snprintf(d->describe, sizeof d->describe, "cpu: %s, %d thread%s", isa_text(d->flags), d->threads, d->threads == 1 ? "" : "s");
 }
 
 int dev_open(dev **out, const char *name, int threads, jepa_err *err) {
@@ -132,7 +129,6 @@ int queue_wait(queue *q, jepa_err *err) {
 
 void queue_close(queue **q) {
     if (!q || !*q) return;
-    if ((*q)->cpu && (*q)->cpu_close) (*q)->cpu_close((*q)->cpu);
     mem_free((*q)->scratch);
     mem_free(*q);
     *q = NULL;

@@ -26,17 +26,12 @@ struct dev {
 
 struct queue {
     dev *d;
-    int threads;               /* of its operations: the device's, or fewer (queue_limit) */
+    int threads; /* of its operations: the device's, or fewer (queue_limit) */
     void *scratch; size_t scratch_bytes;
-    void *cpu;                 /* the cpu back end's own state, made at its first need */
-    void (*cpu_close)(void *); /* frees it; called by queue_close when cpu is not NULL */
 };
 
 unsigned cpu_detect(void);
 void profile_close(dev *d);
-
-/* compute/cpu/init.c: what the cpu back end's products come from, for dev_describe: "oneDNN 2.6.3", or "". */
-void cpu_library(char *text, size_t size);
 
 /* Every index[i] in [0, below): 0, else JEPA_E_USE. The gather, scatter and tubelet checks call it, so they read the list:
  * a back end whose memory the host cannot read has to check inside its kernel instead. */

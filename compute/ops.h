@@ -11,15 +11,12 @@
 #define JEPA_OPS_H
 #include "compute/compute.h"
 
-typedef struct packed packed; /* a weight laid out for a device's product; made by linear_pack */
-
 enum { ACT_NONE, ACT_GELU /* exact: x/2 (1 + erf(x/√2)) */ };
 
 typedef struct op_linear { /* y[n,o] = act(x[n,i]·w[o,i]ᵀ + b[o]) + r[n,o] */
     int64_t rows, in, out;
     const float *x; const uint16_t *x16; int64_t ldx; /* row stride in elements; 0: in */
     const float *w; const uint16_t *w16;              /* [out,in] */
-    const packed *pw;              /* or NULL; the same weight packed */
     const float *b;                /* [out] or NULL */
     const float *r; int64_t ldr;   /* residual or NULL; may be y itself; ldr 0: out */
     float *y; uint16_t *y16; int64_t ldy; /* ldy 0: out */
@@ -144,8 +141,6 @@ typedef struct op_colstats { /* sum[d] += Σ x, sumsq[d] += Σ x², gram[d,d] +=
 struct ops {
     int (*linear)(queue *, const op_linear *);
     int (*linear_bwd)(queue *, const op_linear_bwd *);
-    int (*linear_pack)(queue *, packed **out, const float *w, int64_t out_dim, int64_t in_dim); /* *out NULL: no packed form here, use w */
-    void (*linear_unpack)(queue *, packed **);   /* frees */
     int (*gelu)(queue *, const op_gelu *);
     int (*gelu_bwd)(queue *, const op_gelu_bwd *);
     int (*convert)(queue *, const op_convert *);

@@ -146,7 +146,7 @@ int dev_profile(dev *d, op_profile *into, jepa_err *err) {
     d->profile->real = d->table;
     d->profile->out = into;
     into->cpu = d->threads == 1;
-    ops *t = &d->table; /* packing stays as it is */
+    ops *t = &d->table;
 #define SET(OP) t->OP = timed_##OP
     SET(linear), SET(linear_bwd), SET(attention), SET(attention_bwd);
     SET(gelu), SET(gelu_bwd), SET(convert), SET(layernorm), SET(layernorm_bwd), SET(rope_table), SET(rope);

@@ -1,10 +1,10 @@
 /* cpu.h: what the files of the cpu back end share.
  *
  * init.c chooses: ops_init_portable, then _avx2, _avx512 and _avx512_bf16 (on ARM: then _neon), each overwriting what the one before filled.
- * kernels_ISA.c compile the same *_tmpl.h with other flags; product.c holds everything that knows oneDNN.
+ * kernels_ISA.c compile the same *_tmpl.h with other flags.
  *
- * What is summed together depends on sizes only, never on the number of threads, and sums over pieces are added in order: the results of
- * our kernels are the same for any number of threads. oneDNN's large products are the same for the same number of threads. */
+ * What is summed together depends on sizes only, never on the number of threads, and sums over pieces are added in order: results are the
+ * same for any number of threads. */
 #ifndef JEPA_CPU_H
 #define JEPA_CPU_H
 #include "compute/device.h"
@@ -25,12 +25,5 @@ static inline void cpu_for(queue *q, int64_t n, double work, void (*fn)(void *ct
 }
 static inline int64_t pieces(int64_t n, int64_t piece) { return (n + piece - 1) / piece; }
 static inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-
-/* ---- packed weights (product.c; product_none.c in builds without oneDNN) ---- */
-
-/* y = x·wᵀ (+ b) (+ y, add) with a->pw. JEPA_E_UNSUPPORTED where oneDNN has nothing good for the shape: y is untouched. */
-int product_packed(queue *q, const op_linear *a, int add, float *y, int64_t ldy);
-int cpu_linear_pack(queue *q, packed **out, const float *w, int64_t out_dim, int64_t in_dim);
-void cpu_linear_unpack(queue *q, packed **p);
 
 #endif

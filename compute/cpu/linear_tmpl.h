@@ -1,12 +1,11 @@
-/* linear_tmpl.h: linear and GELU: products by gemm_tmpl.h, whose pieces end in bias, GELU and residual. Weights that oneDNN has packed
- * are its; then the same pass follows for each block of rows. */
+/* linear_tmpl.h: linear and GELU: products by gemm_tmpl.h, whose pieces end in bias, GELU and residual. */
 #ifndef JEPA_LINEAR_TMPL_H
 #define JEPA_LINEAR_TMPL_H
 #include "compute/cpu/colsum_tmpl.h"
 #include "compute/cpu/fine_tmpl.h"
 #include "compute/cpu/gemm_tmpl.h"
 
-enum { FLAT_PIECE = 8192, PACKED_ROWS = 512 };
+enum { FLAT_PIECE = 8192 };
 
 static inline void gelu_piece(void *ctx, int64_t i) {
     const op_gelu *a = ctx;
@@ -74,48 +73,11 @@ static inline void linear_end(const void *ctx, const float *c, int64_t ldc, int6
     }
 }
 
-/* ---- packed: oneDNN's product of a block of rows into scratch, then the pass, by the whole team each ---- */
-
-typedef struct packed_run {
-    const op_linear *a;
-    const float *c;
-    int64_t from, rows;
-} packed_run;
-
-static inline void packed_piece(void *ctx, int64_t i) {
-    const packed_run *p = ctx;
-    const int64_t STEP = 16;
-    int64_t at = i * STEP;
-    linear_end(p->a, p->c + at * p->a->out, p->a->out, p->from + at, least(STEP, p->rows - at), 0, p->a->out);
-}
-
-static inline int linear_packed(queue *q, const op_linear *a) {
-    op_linear plain = *a, after = *a;
-    after.b = NULL; /* the primitive adds it */
-    float *c = queue_scratch(q, (size_t)least(PACKED_ROWS, a->rows) * (size_t)a->out * sizeof *c);
-    if (!c) return JEPA_E_MEMORY;
-    for (int64_t i = 0; i < a->rows; i += PACKED_ROWS) {
-        packed_run p = {&after, c, i, least(PACKED_ROWS, a->rows - i)};
-        plain.rows = p.rows;
-        plain.x = a->x + i * stride_or(a->ldx, a->in);
-        int rc = product_packed(q, &plain, 0, c, a->out);
-        if (rc < 0) return rc;
-        cpu_for(q, pieces(p.rows, 16), (double)p.rows * (double)a->out * (a->act ? 8 : 1), packed_piece, &p);
-    }
-    return 0;
-}
-
 static inline int t_linear(queue *q, const op_linear *a) {
     int rc = check_linear(a);
     if (rc < 0 || a->rows == 0) return rc;
-    const int plain = a->w || a->w16;
     mat x = {.f = a->x, .h = a->x16, .ld = stride_or(a->ldx, a->in)};
     mat w = {.f = a->w, .h = a->w16, .ld = a->in, .turned = 1};
-    if (a->pw && a->x) {
-        rc = linear_packed(q, a);
-        if (rc != JEPA_E_UNSUPPORTED || !plain) return rc;
-    }
-    if (!plain) return JEPA_E_UNSUPPORTED;
     if (fine_wanted(a->rows, a->out, a->in)) return fine_run(q, &x, &w, a->rows, a->out, a->in, linear_end, a);
     gemm g = {.a = x, .b = w, .m = a->rows, .n = a->out, .k = a->in, .end = linear_end, .ctx = a};
     return gemm_run(q, &g);

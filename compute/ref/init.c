@@ -4,8 +4,6 @@
 void ops_init_ref(ops *t) {
     t->linear = ref_linear;
     t->linear_bwd = ref_linear_bwd;
-    t->linear_pack = ref_linear_pack;
-    t->linear_unpack = ref_linear_unpack;
     t->gelu = ref_gelu;
     t->gelu_bwd = ref_gelu_bwd;
     t->convert = ref_convert;

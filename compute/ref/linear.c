@@ -35,8 +35,6 @@ static const float *row(const float *f, const uint16_t *h, int64_t i, int64_t n,
 int ref_linear(queue *q, const op_linear *a) {
     int rc = check_linear(a);
     if (rc < 0 || a->rows == 0) return rc;
-    if (!a->w && !a->w16) /* there is no packed form here */
-        return JEPA_E_USE;
     int64_t ldx = stride_or(a->ldx, a->in), ldy = stride_or(a->ldy, a->out), ldr = stride_or(a->ldr, a->out);
     /* A bf16 operand is widened: one row of x, all of w. */
     size_t wide_x = a->x16 ? (size_t)a->in : 0, wide_w = a->w16 ? (size_t)a->in * (size_t)a->out : 0;
@@ -97,14 +95,4 @@ int ref_linear_bwd(queue *q, const op_linear_bwd *a) {
             a->db[o] = (float)(a->db[o] + s);
         }
     return 0;
-}
-
-int ref_linear_pack(queue *q, packed **out, const float *w, int64_t out_dim, int64_t in_dim) {
-    if (!out) return JEPA_E_USE;
-    *out = NULL;
-    return !w || out_dim < 1 || in_dim < 1 ? JEPA_E_USE : 0;
-}
-
-void ref_linear_unpack(queue *q, packed **p) {
-    if (p) *p = NULL;
 }

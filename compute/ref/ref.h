@@ -5,8 +5,6 @@
 
 int ref_linear(queue *q, const op_linear *a);
 int ref_linear_bwd(queue *q, const op_linear_bwd *a);
-int ref_linear_pack(queue *q, packed **out, const float *w, int64_t out_dim, int64_t in_dim);
-void ref_linear_unpack(queue *q, packed **p);
 int ref_gelu(queue *q, const op_gelu *a);
 int ref_gelu_bwd(queue *q, const op_gelu_bwd *a);
 int ref_convert(queue *q, const op_convert *a);

@@ -1,14 +1,12 @@
 /* linear.c: linear and linear_bwd. */
 #include "tests/checkop/checkop.h"
 
-enum { BIAS = 1, GELU = 2, RESIDUAL = 4, IN_PLACE = 8, PRE = 16, PACKED = 32, STRIDES = 64, PACKED_ONLY = 128 };
+enum { BIAS = 1, GELU = 2, RESIDUAL = 4, IN_PLACE = 8, PRE = 16, STRIDES = 64 };
 enum { X16 = 256, W16 = 512, Y16 = 1024, PRE16 = 2048 };
 enum { ALL16 = X16 | W16 | Y16 | PRE16 }; /* as the models run in bf16 */
 
-/* Packs in each call: a packed row of --bench is packing and product together. */
 static int call_linear(const ops *o, queue *q, const job *j, void **p) {
     op_linear a = *(const op_linear *)j->arg;
-    packed *pw = NULL;
     a.x = at(j, p, "x");
     a.x16 = at(j, p, "x16");
     a.w = at(j, p, "w");
@@ -19,15 +17,7 @@ static int call_linear(const ops *o, queue *q, const job *j, void **p) {
     a.r = j->flag & IN_PLACE ? a.y : at(j, p, "r");
     a.pre = at(j, p, "pre");
     a.pre16 = at(j, p, "pre16");
-    if (j->flag & (PACKED | PACKED_ONLY)) {
-        int rc = o->linear_pack(q, &pw, a.w, a.out, a.in);
-        if (rc < 0) return rc;
-        a.pw = pw;
-        if (pw && (j->flag & PACKED_ONLY)) a.w = NULL;
-    }
-    int rc = o->linear(q, &a);
-    o->linear_unpack(q, &pw);
-    return pw ? JEPA_E_MODEL : rc; /* unpack has to null it */
+    return o->linear(q, &a);
 }
 
 /* An operand in one of its two forms. Products of bf16 numbers are exact in float32, so the bound of a sum stays what it is. */
@@ -44,9 +34,9 @@ static job linear_job(ctx *c, op_linear *a, int64_t rows, int64_t in, int64_t ou
     }
     *a = (op_linear){.rows = rows, .in = in, .out = out, .act = flag & GELU ? ACT_GELU : ACT_NONE};
     if (flag & STRIDES) a->ldx = ldx, a->ldy = ldy, a->ldr = ldr;
-    job j = job_of(c, "linear", call_linear, a, "%lldx%lld->%lld%s%s%s%s%s%s%s%s%s%s%s", (long long)rows, (long long)in, (long long)out,
+    job j = job_of(c, "linear", call_linear, a, "%lldx%lld->%lld%s%s%s%s%s%s%s%s%s%s", (long long)rows, (long long)in, (long long)out,
                    flag & BIAS ? " bias" : "", flag & GELU ? " gelu" : "", flag & RESIDUAL ? " residual" : "",
-                   flag & IN_PLACE ? " in place" : "", flag & PRE ? " pre" : "", flag & (PACKED | PACKED_ONLY) ? " packed" : "",
+                   flag & IN_PLACE ? " in place" : "", flag & PRE ? " pre" : "",
                    flag & STRIDES ? " strides" : "", flag & X16 ? " x16" : "", flag & W16 ? " w16" : "", flag & Y16 ? " y16" : "",
                    flag & PRE && flag & PRE16 ? " pre16" : "");
     j.flag = flag;
@@ -249,8 +239,7 @@ void family_linear(ctx *c) {
         op_linear a;
         for (int s = 0; s < COUNT(SHAPES); s++)
             for (int e = 0; e < COUNT(EPILOGUES); e++) {
-                static const int EXTRA[] = {0, PACKED, STRIDES, PACKED_ONLY | STRIDES};
-                job j = linear_job(c, &a, SHAPES[s][0], SHAPES[s][1], SHAPES[s][2], EPILOGUES[e] | EXTRA[(s + e) % 4]);
+                job j = linear_job(c, &a, SHAPES[s][0], SHAPES[s][1], SHAPES[s][2], EPILOGUES[e] | ((s + e) % 2 ? STRIDES : 0));
                 job_run(c, &j);
                 if (s % 3 == 1) job_nan(c, &j);
                 job_close(&j);
@@ -270,7 +259,7 @@ void family_linear(ctx *c) {
             }
         static const int64_t SIZE[] = {0, 1568};
         for (int s = 0; s < COUNT(SIZE); s++) { /* nothing to do; and a real one: ViT-S's qkv */
-            job j = linear_job(c, &a, SIZE[s], s ? 384 : 6, s ? 1152 : 4, BIAS | PACKED);
+            job j = linear_job(c, &a, SIZE[s], s ? 384 : 6, s ? 1152 : 4, BIAS);
             job_run(c, &j);
             job_close(&j);
         }

@@ -2,8 +2,6 @@
 set -u
 BUILD=$1 SRC=$2
 JEPA=$BUILD/jepa VALS=$BUILD/tests/e2e/vals
-OMP_WAIT_POLICY=passive # tests run beside each other: threads that wait must not hold a core
-export OMP_WAIT_POLICY
 unset LC_ALL 2>/dev/null || :
 WORK=$(mktemp -d "${TMPDIR:-/tmp}/jepa-e2e.XXXXXX") || exit 1
 trap 'rm -rf "$WORK"' EXIT
