@@ -1,5 +1,5 @@
 /* test_embed_job.c: the embedding pipeline: rows in the order of the inputs whatever the number of decoders and the size of a batch;
- * stopped anywhere and gone on with; failures of allocation and writing anywhere. JEPA_TEST_DEVICE=ref: for the thread sanitizer. */
+ * stopped anywhere and gone on with; failures of allocation and writing anywhere. */
 #include "infer/merge.h"
 #include "video/synth.h"
 
@@ -120,11 +120,10 @@ static void stopped_anywhere_and_gone_on_with(void **state) {
     jepa_err err = {0};
     embed_job j;
     size_t size, n;
-    const int slow = getenv("JEPA_TEST_DEVICE") != NULL;
     unlink(out);
     if (job(2, 1, 2, 1 << 30, &err, &j) < 0) fail_msg("%s", err.text);
     char *whole = bytes(&size);
-    for (int at = 0; at < 100; at += 1 + at / (slow ? 1 : 4)) {
+    for (int at = 0; at < 100; at += 1 + at / 4) {
         unlink(out);
         int rc = job(1 + at % 3, 1, 2, at, &err, &j), stops = 0;
         if (rc == 0) break; /* asked less often than that */
@@ -156,7 +155,7 @@ static void failures_anywhere(void **state) {
     if (job(1, 1, 1, 1 << 30, &err, &j) < 0) fail_msg("%s", err.text);
     int most = atomic_load(&points), errors = 0;
     char *whole = bytes(&size);
-    for (int at = 1; at <= most + 1; at += 1 + at % (getenv("JEPA_TEST_DEVICE") ? 97 : 17)) {
+    for (int at = 1; at <= most + 1; at += 1 + at % 17) {
         unlink(out);
         memset(&err, 0, sizeof err);
         atomic_store(&points, 0), atomic_store(&fail_at, at);
@@ -211,7 +210,6 @@ static void an_h5_stopped_or_failed_anywhere(void **state) {
     jepa_err err = {0};
     embed_job j;
     char whole[96];
-    const int slow = getenv("JEPA_TEST_DEVICE") != NULL;
     unlink(out), unlink(part_path);
     snprintf(out, sizeof out, "%s/out.h5", dir);
     snprintf(part_path, sizeof part_path, "%s.part", out);
@@ -220,7 +218,7 @@ static void an_h5_stopped_or_failed_anywhere(void **state) {
     if (job(1, 1, 2, 1 << 30, &err, &j) < 0) fail_msg("%s", err.text);
     const int most = atomic_load(&points);
     assert_int_equal(rename(out, whole), 0);
-    for (int at = 0; at < 100; at += 1 + at / (slow ? 1 : 4)) {
+    for (int at = 0; at < 100; at += 1 + at / 4) {
         int rc = job(1 + at % 3, 1, 2, at, &err, &j), stops = 0;
         for (; rc < 0; rc = job(2, 1, 2, at + 1 + stops, &err, &j)) {
             if (rc != JEPA_E_CANCELLED) fail_msg("%s", err.text);
@@ -236,7 +234,7 @@ static void an_h5_stopped_or_failed_anywhere(void **state) {
         if (!stops) break; /* asked less often than that */
     }
     int errors = 0;
-    for (int at = 1; at <= most + 1; at += 1 + at % (slow ? 97 : 17)) {
+    for (int at = 1; at <= most + 1; at += 1 + at % 17) {
         memset(&err, 0, sizeof err);
         atomic_store(&points, 0), atomic_store(&fail_at, at);
         int rc = job(1 + at % 2, 1, 2, 1 << 30, &err, &j);
@@ -292,7 +290,7 @@ static int begin(void **state) {
     if (items_parse(&inputs, text, (size_t)n, "list", &err) < 0) return -1;
     jepa_options_defaults(&o);
     o.threads = 1;
-    o.device = getenv("JEPA_TEST_DEVICE") ? getenv("JEPA_TEST_DEVICE") : "cpu";
+    o.device = "cpu";
     return jepa_open(&model, MODEL, &o, &err) < 0 ? -1 : 0;
 }
 static int end(void **state) {

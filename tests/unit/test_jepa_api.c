@@ -1,5 +1,4 @@
-/* test_jepa_api.c: the public C interface: clips and frames in, embeddings out; wrong use, cancelling, threads, failures at every point.
- * JEPA_TEST_DEVICE=ref runs all of it on the reference back end (for the thread sanitizer, which cannot see into oneDNN). */
+/* test_jepa_api.c: the public C interface: clips and frames in, embeddings out; wrong use, cancelling, threads, failures at every point. */
 #include "infer/jepa.h"
 #include "video/synth.h"
 #include "video/video.h"
@@ -30,11 +29,10 @@ int fault_point(const char *name) {
 }
 
 static char dir[64], clip[96], other[96];
-static const char *device;
 
 static void options(jepa_options *o) {
     jepa_options_defaults(o);
-    o->device = device;
+    o->device = "cpu";
     o->threads = 1;
 }
 
@@ -355,7 +353,7 @@ static void threads_share_a_model(void **state) {
     open_model(&alone.m);
     work(&alone);
     assert_int_equal(alone.rc, 0);
-    open_model(&two[0].m); /* the first sessions of a model: both may come to pack its weights */
+    open_model(&two[0].m);
     two[1].m = two[0].m;
     for (int i = 0; i < 2; i++) assert_int_equal(pthread_create(&t[i], NULL, work, &two[i]), 0);
     for (int i = 0; i < 2; i++) pthread_join(t[i], NULL);
@@ -463,7 +461,6 @@ static int make_clip(const char *path, uint32_t n) {
 }
 
 static int begin(void **state) {
-    device = getenv("JEPA_TEST_DEVICE") ? getenv("JEPA_TEST_DEVICE") : "cpu";
     video_quiet();
     strcpy(dir, "/tmp/jepa-api-XXXXXX");
     if (!mkdtemp(dir)) return -1;
