@@ -24,7 +24,8 @@ typedef struct op_linear { /* y[n,o] = act(x[n,i]·w[o,i]ᵀ + b[o]) + r[n,o] */
     int act;
     dtype type;
 } op_linear;
-typedef struct op_linear_bwd { /* dx[n,i] (+)= dy·w, times gelu'(pre) where pre is given; dw[o,i] += dyᵀ·x; db[o] += Σ_n dy */
+typedef struct op_linear_bwd { /* dx[n,i] (+)= dy·w, times gelu'(pre) where pre is given; dw[o,i] += dyᵀ·x; db[o] += Σ_n dy.
+                               * Beside w16 (x16) a back end may round dy and gelu(x) to bf16 for dx (dw). */
     int64_t rows, in, out;
     const float *dy; const uint16_t *dy16; int64_t lddy;
     const float *x; const uint16_t *x16; int64_t ldx; /* needed for dw; with x_act the product takes gelu(x): x is what fc1 kept as pre */

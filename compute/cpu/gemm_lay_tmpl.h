@@ -2,7 +2,7 @@
  *
  * b in panels of PANEL columns, [k][PANEL]; a in strips of TILE_ROWS rows, [k][TILE_ROWS]. Both widen bf16 and turn as needed on the way, and
  * fill up with zeros. Where the processor multiplies bf16 (VEC_DOT16) and both are bf16, they are laid out in pairs: two terms in the place
- * of a float, k counts pairs. */
+ * of a float, k counts pairs. What is float32, or becomes so by GELU, is rounded for it where gemm_run is told to. */
 #ifndef JEPA_GEMM_LAY_TMPL_H
 #define JEPA_GEMM_LAY_TMPL_H
 #include <string.h>
@@ -18,7 +18,7 @@ typedef struct mat { /* element (i,j) at i·ld + j, or turned at j·ld + i; floa
     int64_t pairs; /* not 0: in pairs, of so many terms; set by gemm_run */
 } mat;
 
-enum mat_kind { MAT_F32, MAT_BF16, MAT_PAIRS };
+enum mat_kind { MAT_F32, MAT_BF16, MAT_PAIRS, MAT_CUT /* pairs of what is rounded */ };
 static inline int mat_paired(const mat *m) {
 #ifdef VEC_DOT16
     return m->pairs != 0;
@@ -26,7 +26,10 @@ static inline int mat_paired(const mat *m) {
     return 0; /* what pairs would need is not compiled */
 #endif
 }
-static inline enum mat_kind mat_kind(const mat *m) { return !m->h ? MAT_F32 : mat_paired(m) ? MAT_PAIRS : MAT_BF16; }
+static inline enum mat_kind mat_kind(const mat *m) {
+    if (mat_paired(m)) return m->h && !m->gelu ? MAT_PAIRS : MAT_CUT;
+    return m->h ? MAT_BF16 : MAT_F32;
+}
 
 static inline __attribute__((always_inline)) vf mat_load(const mat *m, int64_t at, int64_t n) {
     return m->h ? vload16_some(m->h + at, n) : vload_some(m->f + at, n);
@@ -46,6 +49,10 @@ static inline __attribute__((always_inline)) vf mat_across(const mat *m, const e
         }
         return vpair(t[0], t[1]);
     }
+    if (kind == MAT_CUT) {
+        vf lo = mat_load(m, 2 * p * m->ld + at, n), hi = 2 * p + 1 < m->pairs ? mat_load(m, (2 * p + 1) * m->ld + at, n) : vset(0);
+        return m->gelu ? vpairs(vgelu(lo), vgelu(hi)) : vpairs(lo, hi);
+    }
 #endif
     return kind == MAT_F32 ? vload_some(m->f + p * m->ld + at, n) : vload16_some(m->h + p * m->ld + at, n);
 }
@@ -56,6 +63,13 @@ static inline __attribute__((always_inline)) float mat_along(const mat *m, const
         const uint16_t *h = m->h + line * m->ld + 2 * p, two[2] = {h[0], 2 * p + 1 < m->pairs ? h[1] : 0};
         float f;
         memcpy(&f, two, sizeof f); /* bits */
+        return f;
+    }
+    if (kind == MAT_CUT) {
+        const float *x = m->f + line * m->ld + 2 * p;
+        const uint16_t two[2] = {f32_to_bf16(x[0]), 2 * p + 1 < m->pairs ? f32_to_bf16(x[1]) : 0};
+        float f;
+        memcpy(&f, two, sizeof f);
         return f;
     }
     return mat_get(m, line * m->ld + p);
@@ -72,15 +86,23 @@ static inline __attribute__((always_inline)) void mat_square(const mat *m, const
             x[i] = vload(m->f + at);
         else if (kind == MAT_BF16)
             x[i] = vload16(m->h + at);
-        else
+        else if (kind == MAT_PAIRS)
             x[i] = vload((const float *)(const void *)(m->h + at + p));
+        else {
+            float t[VW] = {0};
+#ifdef VEC_DOT16
+            vcut16((uint16_t *)t, vload(m->f + at + p));
+            vcut16((uint16_t *)t + VW, vload(m->f + at + p + VW));
+#endif
+            x[i] = vload(t);
+        }
     }
     vtranspose(x);
 }
 
 /* The terms, or pairs, before p + k that are whole. */
 static inline __attribute__((always_inline)) int64_t mat_whole(const mat *m, const enum mat_kind kind, int64_t p, int64_t k) {
-    return kind == MAT_PAIRS ? least(k, m->pairs / 2 - p) : k;
+    return kind == MAT_PAIRS || kind == MAT_CUT ? least(k, m->pairs / 2 - p) : k;
 }
 
 /* Asks for n elements; where there are none, that is harmless. */
@@ -140,7 +162,9 @@ static inline void gemm_lay_b(const mat *b, int64_t p, int64_t k, int64_t j, int
         LAY_B(MAT_F32);
     } else if (kind == MAT_BF16) {
         LAY_B(MAT_BF16);
-    } else { /* gelu goes with MAT_BF16 */
+    } else if (kind == MAT_CUT) { /* of a b, gelu alone */
+        gemm_lay_rows(b, MAT_CUT, 0, p, k, j, n, to);
+    } else {
         if (b->turned)
             gemm_lay_turned(b, MAT_PAIRS, p, k, j, n, to);
         else
@@ -185,7 +209,7 @@ static inline __attribute__((always_inline)) void gemm_lay_strips_turned(const m
                                                                          int64_t k, float *to) {
     const mat src = *a;
     enum { SIDE = 12 * TILE_ROWS, AHEAD = 8 }; /* rows lie far apart: no hardware prefetcher follows them */
-    const int64_t lines = kind == MAT_PAIRS ? 2 : 1;
+    const int64_t lines = kind == MAT_PAIRS || kind == MAT_CUT ? 2 : 1;
     for (int64_t r = 0; r < rows; r += SIDE)
         for (int64_t x = 0; x < k; x++) {
             for (int64_t e = 0; e < lines; e++) mat_ahead(&src, ((p + x + AHEAD) * lines + e) * a->ld + i + r, least(SIDE, rows - r));
@@ -215,8 +239,10 @@ static inline void gemm_lay_a(const mat *a, int64_t i, int64_t rows, int64_t p, 
         LAY_A(MAT_F32);
     } else if (kind == MAT_BF16) {
         LAY_A(MAT_BF16);
-    } else {
+    } else if (kind == MAT_PAIRS) {
         LAY_A(MAT_PAIRS);
+    } else {
+        LAY_A(MAT_CUT);
     }
 #undef LAY_A
 }

@@ -27,6 +27,7 @@ typedef struct gemm {
     product_end end; /* what to do with the sums */
     const void *ctx; /* end's */
     int adds;        /* end may be called for one part of k after the other: it adds */
+    int cuts;        /* beside a b of bf16, float32 may be rounded to it: where pairs are multiplied */
     /* the rest is gemm_run's */
     int64_t j0, cols, p0, terms; /* what is laid out of b */
     int64_t mp, np, kp, across, count;
@@ -120,7 +121,7 @@ static inline int64_t gemm_most(int64_t n) { return n > 1 ? n : 1; }
 /* g's scratch is the queue's. */
 static inline int gemm_run(queue *q, gemm *g) {
 #ifdef VEC_DOT16
-    if (g->a.h && g->b.h && !g->b.gelu) {
+    if (g->b.h && ((g->a.h && !g->b.gelu) || g->cuts)) {
         g->a.pairs = g->b.pairs = g->k;
         g->k = pieces(g->k, 2);
     }

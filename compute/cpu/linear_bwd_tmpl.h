@@ -1,4 +1,5 @@
-/* linear_bwd_tmpl.h: the gradients of linear: dx = dy·w, dw += dyᵀ·x, db += Σ dy. */
+/* linear_bwd_tmpl.h: the gradients of linear: dx = dy·w, dw += dyᵀ·x, db += Σ dy. Where pairs of bf16 are multiplied, a float32 dy beside w or x of
+ * bf16 is rounded to it for dx and dw, and so is gelu(x), as published training under autocast does; db is not. */
 #ifndef JEPA_LINEAR_BWD_TMPL_H
 #define JEPA_LINEAR_BWD_TMPL_H
 #include "compute/cpu/colsum_tmpl.h"
@@ -55,13 +56,13 @@ static inline int t_linear_bwd(queue *q, const op_linear_bwd *a) {
     mat dy = {.f = a->dy, .h = a->dy16, .ld = stride_or(a->lddy, a->out)};
     if (a->dx || a->dx16) {
         mat w = {.f = a->w, .h = a->w16, .ld = a->in};
-        gemm g = {.a = dy, .b = w, .m = a->rows, .n = a->in, .k = a->out, .end = linear_dx_end, .ctx = a};
+        gemm g = {.a = dy, .b = w, .m = a->rows, .n = a->in, .k = a->out, .end = linear_dx_end, .ctx = a, .cuts = 1};
         rc = gemm_run(q, &g);
     }
     if (rc == 0 && a->dw) {
         mat x = {.f = a->x, .h = a->x16, .ld = stride_or(a->ldx, a->in), .gelu = a->x_act == ACT_GELU}, t = dy;
         t.turned = 1;
-        gemm g = {.a = t, .b = x, .m = a->out, .n = a->in, .k = a->rows, .end = linear_dw_end, .ctx = a, .adds = 1};
+        gemm g = {.a = t, .b = x, .m = a->out, .n = a->in, .k = a->rows, .end = linear_dw_end, .ctx = a, .adds = 1, .cuts = 1};
         rc = gemm_run(q, &g);
     }
     if (rc == 0 && a->db) rc = col_sums(q, a->dy, a->dy16, dy.ld, a->rows, a->out, a->db);

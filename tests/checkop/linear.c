@@ -140,6 +140,13 @@ static int call_linear_bwd(const ops *o, queue *q, const job *j, void **p) {
 enum { DX = 1, DW = 2, DB = 4, ADD = 8, LD = 16, BEFORE = 32 /* pre */, X_ACT = 64, DY16 = 1024, DX16 = 4096 };
 enum { BWD16 = X16 | W16 | PRE16 | DY16 | DX16 };
 
+/* Adds the rounding to bf16 of one or both factors of k products of spread sigma: by ULP16/√3 of each at random, ten spreads of the sum; of a
+ * single product all of it. */
+static void rounded(array *a, double k, int factors, double sigma) {
+    a->abs += 10 * sqrt(k * factors / 3) * ULP16 * sigma;
+    a->rel += factors * ULP16;
+}
+
 static job linear_bwd_job(ctx *c, op_linear_bwd *a, int64_t rows, int64_t in, int64_t out, int flag) {
     *a = (op_linear_bwd){.rows = rows, .in = in, .out = out, .add = flag & ADD ? 1 : 0, .x_act = flag & X_ACT ? ACT_GELU : ACT_NONE};
     if (flag & LD) a->lddy = out + 2, a->ldx = 2 * in + 3, a->lddx = in + 9;
@@ -160,6 +167,7 @@ static job linear_bwd_job(ctx *c, op_linear_bwd *a, int64_t rows, int64_t in, in
         if (flag & BEFORE) g->abs += 1e-6 * 6 * sqrt((double)out) + 1.13 * (2 + 3.3 * sqrt((double)out)) * ULP * 6 * sqrt((double)out);
         bound_sum(g, (double)out, flag & BEFORE ? 1.13 : 1);
         g->abs += 4 * ULP; /* add: what it is added to, below 4 */
+        if (c->pairs && flag & W16) rounded(g, (double)out, !(flag & DY16), flag & BEFORE ? 1.13 : 1);
         if (flag & DX16) bound_bf16(g);
     }
     if (flag & DW) {
@@ -168,6 +176,7 @@ static job linear_bwd_job(ctx *c, op_linear_bwd *a, int64_t rows, int64_t in, in
         g->abs += 4 * ULP;
         /* gelu(x): each is 1e-6 off at most (gelu.c), by chance up or down, times a dy of spread 1: a walk of so many steps, times six */
         if (flag & X_ACT) g->abs += 6e-6 * sqrt((double)rows);
+        if (c->pairs && flag & X16) rounded(g, (double)rows, !(flag & DY16) + !!(flag & X_ACT), 1);
     }
     if (flag & DB) {
         g = job_array(c, &j, INOUT, "db", T_F32, 1, out, 0);
