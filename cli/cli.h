@@ -51,4 +51,5 @@ int cmd_predict(cli *c, int argc, char **argv);
 int cmd_convert(cli *c, int argc, char **argv);
 int cmd_classify(cli *c, int argc, char **argv);
 int cmd_bench(cli *c, int argc, char **argv);
+int cmd_verify(cli *c, int argc, char **argv);
 #endif

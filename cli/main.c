@@ -31,6 +31,7 @@ static const command commands[] = {
     {"convert", cmd_convert, "a model in the files that others read: a Hugging Face folder, a .pt"},
     {"info", cmd_info, "what is in a model, a video, an HDF5 file"},
     {"frames", cmd_frames, "what the model would see, as PNGs or a tensor"},
+    {"verify", cmd_verify, "every item of a list decoded once: what cannot be used, and why"},
     {"bench", cmd_bench, "how fast this machine encodes, predicts, trains and decodes, beside what its products reach"},
     {"synth", cmd_synth, "make a small data set: moving digits"},
 };

@@ -60,8 +60,7 @@ static int32_t pick(const feed *f, const slot *s, int i, int64_t t, rng *r, cons
 
 /* ---- one item ---- */
 
-/* "path: reason: detail (3 of 4)" → "reason": alike for the same cause. */
-static void reason_of(const jepa_err *err, const char *path, char out[FEED_REASON]) {
+void feed_reason_of(const jepa_err *err, const char *path, char out[FEED_REASON]) {
     const char *s = err->text;
     size_t n = strlen(path), k = 0;
     if (strlen(s) > n && s[n] == ':') s += n + 1; /* by length: control bytes of a path are replaced in the text */
@@ -193,7 +192,7 @@ void feed_sample_make(feed *f, worker *w, slot *s, int i) {
                 return;
             }
             if (!another_may_do(rc)) goto fail;
-            reason_of(&err, f->list.at[which].path, reason);
+            feed_reason_of(&err, f->list.at[which].path, reason);
         }
         if ((rc = feed_note_add(notes, which, 0, reason)) < 0) {
             err_set(&err, rc, "no memory to count bad items");

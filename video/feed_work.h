@@ -63,6 +63,8 @@ typedef struct worker { uint8_t *rgb; size_t rgb_size; int64_t *index; } worker;
 
 /* feed_sample.c: prepares sample i of a slot. What goes wrong beyond replacement goes into s->rc, under the lock. */
 void feed_sample_make(feed *f, worker *w, slot *s, int i);
+/* "path: reason: detail (3 of 4)" → "reason": alike for the same cause. */
+void feed_reason_of(const jepa_err *err, const char *path, char out[FEED_REASON]);
 /* feed_count.c */
 int feed_note_add(feed_notes *n, int32_t item, int warning, const char *reason);
 int feed_count_batch(feed *f, slot *s, jepa_err *err); /* adds a batch's notes, in order; JEPA_E_STOPPED beyond what is allowed */

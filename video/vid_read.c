@@ -242,8 +242,11 @@ static void mark(vid *v, const want *w, int n, uint8_t wanted) {
 static int read_each(vid *v, const want *w, int n, uint8_t *rgb, double *seconds, jepa_err *err) {
     size_t size = (size_t)v->info.width * (size_t)v->info.height * 3;
     for (int i = 0; i < n; i++) {
-        uint8_t *to = rgb + size * (size_t)w[i].place;
-        if (i && w[i].index == w[i - 1].index) {
+        uint8_t *to = rgb ? rgb + size * (size_t)w[i].place : NULL;
+        if (!rgb && !v->set) {
+            int rc = v->info.is_image ? 0 : show(v, (int)w[i].index, err);
+            if (rc) return rc;
+        } else if (i && w[i].index == w[i - 1].index) {
             memcpy(to, rgb + size * (size_t)w[i - 1].place, size);
         } else if (v->info.is_image) {
             memcpy(to, v->still.rgb, size);
@@ -269,6 +272,7 @@ static int read_sorted(vid *v, const want *w, int n, uint8_t *rgb, double *secon
 }
 
 int vid_read(vid *v, const int64_t *index, int n, uint8_t *rgb, double *seconds, jepa_err *err) {
+    if (!rgb && v->set && n > 0) return err_set_at(err, JEPA_E_USE, v->path, -1, "%s: frames of a frame set need a place to go to", v->path);
     if (n < 1) return n < 0 ? err_set(err, JEPA_E_USE, "%s: %d frames asked for", v->info.is_image ? "image" : v->path, n) : 0;
     for (int i = 0; i < n; i++) {
         if (index[i] >= 0 && index[i] < v->info.frames) continue;

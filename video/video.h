@@ -31,7 +31,7 @@ int vid_open(vid **out, const char *path, const vid_opts *opts, jepa_err *err);
 void vid_close(vid **v);
 const vid_info *vid_get_info(const vid *v);
 /* n frames by index (any order, repeats allowed; outside 0 … frames-1 is JEPA_E_USE) → rgb [n,H,W,3]; seconds [n] or NULL: presentation times.
- * Decodes each group of pictures that is needed once, no other. Where fewer frames come out than the packets promised (damage in the middle),
+ * rgb NULL: decoded, not converted (not for frame sets of HDF5). Decodes each group of pictures that is needed once, no other. Where fewer frames come out than the packets promised (damage in the middle),
  * info->frames is corrected, once, and JEPA_E_END returned: sample again. Another size later in the stream is scaled to the first.
  * Colours: matrix and range as tagged; no tag: BT.601 limited. No tone mapping, square pixels, alpha dropped. */
 int vid_read(vid *v, const int64_t *index, int n, uint8_t *rgb, double *seconds, jepa_err *err);
