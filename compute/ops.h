@@ -61,7 +61,7 @@ typedef struct op_layernorm_bwd { /* dx (+)= …; dw += Σ dy·xhat; db += Σ dy
 typedef struct op_attention { /* o_i = Σ_j softmax_j(scale·q_i·k_j) v_j, per batch and head; never N×N in memory */
     int64_t batch, heads, nq, nk, head_dim;           /* head_dim 1 … 128 */
     const float *q, *k, *v; float *o;                 /* element (b,i,h,c) at ((b·n + i)·ld + h·head_dim + c) */
-    const uint16_t *q16, *k16, *v16; uint16_t *o16;   /* all four instead */
+    const uint16_t *q16, *k16, *v16; uint16_t *o16;   /* all four instead; a back end may round scaled and turned q, k and probabilities to bf16 */
     int64_t ldq, ldk, ldv, ldo;                       /* row strides; a packed qkv row has ld = 3·D */
     const float *cs; int cs_per_batch;                /* rotary table for q and k, which are turned as they are read (op_rope); nq == nk; or NULL */
     double scale;                                     /* 0: head_dim^-0.5 */
@@ -72,7 +72,7 @@ typedef struct op_attention { /* o_i = Σ_j softmax_j(scale·q_i·k_j) v_j, per 
 typedef struct op_attention_bwd { /* dq, dk, dv overwrite; strides as q, k, v have them */
     int64_t batch, heads, nq, nk, head_dim;
     const float *q, *k, *v, *o, *dout, *lse;
-    const uint16_t *q16, *k16, *v16, *o16, *dout16;   /* q … dout, all five instead; then dq16, dk16, dv16 too */
+    const uint16_t *q16, *k16, *v16, *o16, *dout16;   /* q … dout, all five instead; then dq16, dk16, dv16 too; rounding as forward */
     int64_t ldq, ldk, ldv, ldo, lddo;
     float *dq, *dk, *dv;                              /* strides lddq …; may not overlap q, k, v */
     uint16_t *dq16, *dk16, *dv16;
