@@ -1,13 +1,17 @@
 /* cmd_verify.c: jepa verify LIST…: every item decoded once, before a training run meets it. */
 #include "cli/cli.h"
 #include "base/json.h"
+#include "video/feed.h"
 #include "video/verify.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 static const char usage[] =
     "  jepa verify clips.txt --good usable.txt\n"
@@ -16,7 +20,6 @@ static const char usage[] =
     "its reason; what is cut short is named too and counts as usable, as it is for training. Exit code 1: some cannot be used.\n";
 
 typedef struct bad { int32_t which; verify_state state; char *text; } bad;
-typedef struct cause { char reason[64]; int64_t n; } cause;
 enum { CAUSES = 24 };
 
 typedef struct tally {
@@ -27,7 +30,7 @@ typedef struct tally {
     size_t n, cap;
     int64_t done, good, cut, failed, frames;
     double seconds, from;
-    cause causes[CAUSES];
+    feed_bad causes[CAUSES];
     int n_causes, no_room;
 } tally;
 
@@ -51,7 +54,7 @@ static void count(tally *t, const char *reason) {
     while (k < t->n_causes && strcmp(t->causes[k].reason, reason)) k++;
     if (k == t->n_causes && k == CAUSES) k = CAUSES - 1; /* the last one takes the rest */
     else if (k == t->n_causes) snprintf(t->causes[t->n_causes++].reason, sizeof t->causes[k].reason, "%s", k == CAUSES - 1 ? "other reasons" : reason);
-    t->causes[k].n++;
+    t->causes[k].count++;
 }
 
 static void ended(void *ctx, int32_t which, const verify_result *r) {
@@ -110,6 +113,23 @@ static int write_good(const tally *t, const char *path, jepa_err *err) {
     return rc;
 }
 
+/* Before hours of decoding: can the list be written, and is it none of the files that are read? */
+static int good_allowed(const items *l, const text_list *inputs, const char *good, jepa_err *err) {
+    char folder[PATH_MAX];
+    struct stat a, b;
+    const char *slash = strrchr(good, '/');
+    if (strlen(good) >= sizeof folder) return err_set(err, JEPA_E_USE, "--good: too long a path");
+    if (slash) snprintf(folder, sizeof folder, "%.*s", (int)(slash - good) + 1, good);
+    if (access(slash ? folder : ".", W_OK | X_OK)) return err_set_at(err, JEPA_E_IO, good, -1, "%s: cannot be written in its folder: %s", good, strerror(errno));
+    if (stat(good, &a)) return 0;
+    for (int i = 0; i < inputs->n + l->n; i++) {
+        const char *path = i < inputs->n ? inputs->at[i] : l->at[i - inputs->n].path;
+        if (stat(path, &b) == 0 && a.st_dev == b.st_dev && a.st_ino == b.st_ino)
+            return err_set(err, JEPA_E_USE, "--good %s: is one of the inputs and would be overwritten; name another file", good);
+    }
+    return 0;
+}
+
 static void print(const tally *t, const char *good) {
     double spent = clock_seconds() - t->from;
     if (t->c->json) {
@@ -120,7 +140,7 @@ static void print(const tally *t, const char *good) {
         jw_open(&w, "reasons", '[');
         for (int k = 0; k < t->n_causes; k++) {
             jw_open(&w, NULL, '{');
-            jw_string(&w, "reason", t->causes[k].reason), jw_int(&w, "count", t->causes[k].n);
+            jw_string(&w, "reason", t->causes[k].reason), jw_int(&w, "count", t->causes[k].count);
             jw_close(&w, '}');
         }
         jw_close(&w, ']');
@@ -147,7 +167,7 @@ static void print(const tally *t, const char *good) {
     printf("%d items in %.1f s: %" PRId64 " usable (%" PRId64 " frames, %.2f h of video)", t->l->n, spent, t->good, t->frames, t->seconds / 3600);
     if (t->cut) printf(", %" PRId64 " of them cut short", t->cut);
     printf("; %" PRId64 " cannot be used (%.2f %%)\n", t->failed, 100.0 * (double)t->failed / t->l->n);
-    for (int k = 0; k < t->n_causes; k++) printf("  %6" PRId64 "  %s\n", t->causes[k].n, t->causes[k].reason);
+    for (int k = 0; k < t->n_causes; k++) printf("  %6" PRId64 "  %s\n", t->causes[k].count, t->causes[k].reason);
     if (good) printf("%s: a list of what is usable\n", good);
 }
 
@@ -170,6 +190,7 @@ int cmd_verify(cli *c, int argc, char **argv) {
     if (!rest.n) rc = err_set(&err, JEPA_E_USE, "nothing was named: jepa verify LIST…");
     for (int i = 0; i < rest.n && rc == 0; i++) rc = items_add(&in, rest.at[i], &err);
     if (rc == 0 && !in.n) rc = err_set(&err, JEPA_E_INPUT, "%s: no item in it", rest.at[0]);
+    if (rc == 0 && good) rc = good_allowed(&in, &rest, good, &err);
     if (rc < 0) goto done;
     if (!(t.usable = calloc((size_t)in.n, 1))) {
         rc = err_set(&err, JEPA_E_MEMORY, "no memory for %d items", in.n);

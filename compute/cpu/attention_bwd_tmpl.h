@@ -123,27 +123,22 @@ static inline void att_bwd_tile(const att_bwd *f, const att_bwd_mem *m, int64_t 
         while (end < n && att_mine(i + end, j, keys, a->nk, a->block) == mine) end++;
         if (mine == 0) continue;
         float *p = m->p + from * BWD_LD, *ds = m->ds + from * BWD_LD;
-        const float *by_key = ds, *q_rows = q + from * w, *g_rows = g + from * w;
-        int64_t key_ld = BWD_LD, pair_ld = BWD_LD;
+        /* what sums over queries, and over keys */
+        const float *q_rows = pairs ? m->q2 + (r + from) / 2 * w : q + from * w, *g_rows = pairs ? m->dout2 + (r + from) / 2 * w : g + from * w;
+        const float *by_key = pairs ? m->ds16 + from * BWD_LD / 2 : ds;
+        int64_t key_ld = pairs ? BWD_LD / 2 : BWD_LD, query_ld = pairs ? 2 * BWD_LD : BWD_LD;
 #ifdef VEC_DOT16
         for (int64_t u = from; pairs && u < end; u += 2) /* from is even: see att_paired */
             att_bwd_two(m->p + u * BWD_LD, m->ds + u * BWD_LD, m->ds16 + u * BWD_LD / 2, mine, least(2, end - u), m->lse + r + u,
                         m->delta + r + u);
-        if (pairs) {
-            by_key = m->ds16 + from * BWD_LD / 2;
-            q_rows = m->q2 + (r + from) / 2 * w;
-            g_rows = m->dout2 + (r + from) / 2 * w;
-            key_ld = BWD_LD / 2;
-            pair_ld = 2 * BWD_LD;
-        }
 #endif
         for (int64_t u = from; !pairs && u < end; u++)
             att_bwd_row(m->p + u * BWD_LD, m->ds + u * BWD_LD, mine, m->lse[r + u], m->delta[r + u]);
         if (f->want & WANT_DKV) {
             tile to_dv = {
-                .a = p, .am = 1, .ak = pair_ld, .b = g_rows, .bk = w, .panel = PANEL, .c = dv, .ldc = w, .add = 1, .pairs = pairs};
+                .a = p, .am = 1, .ak = query_ld, .b = g_rows, .bk = w, .panel = PANEL, .c = dv, .ldc = w, .add = 1, .pairs = pairs};
             tile to_dk = {
-                .a = ds, .am = 1, .ak = pair_ld, .b = q_rows, .bk = w, .panel = PANEL, .c = dk, .ldc = w, .add = 1, .pairs = pairs};
+                .a = ds, .am = 1, .ak = query_ld, .b = q_rows, .bk = w, .panel = PANEL, .c = dk, .ldc = w, .add = 1, .pairs = pairs};
             tile_product(&to_dv, mine, nv, tile_terms(pairs, end - from));
             tile_product(&to_dk, mine, nv, tile_terms(pairs, end - from));
         }
@@ -176,16 +171,8 @@ static inline void att_bwd_part(const att_bwd *f, int64_t b, int64_t h, int64_t 
     att_dst dks = att_dst_of(a->dk, a->dk16, f->lddk, b, a->nk, h, hd, a->cs, a->cs_per_batch);
     att_dst dvs = att_dst_of(a->dv, a->dv16, f->lddv, b, a->nk, h, hd, NULL, 0);
     const int pairs = f->pairs;
-    if (!pairs) {
-        att_rows(0, m->q, w, &qs, i0, rows, (float)(f->scale * LOG2E), NULL);
-        att_rows(0, m->dout, w, &gs, i0, rows, 1, NULL);
-    }
-#ifdef VEC_DOT16
-    if (pairs) {
-        att_row_pairs(m->q2, m->q, w, &qs, i0, rows, (float)(f->scale * LOG2E));
-        att_row_pairs(m->dout2, m->dout, w, &gs, i0, rows, 1);
-    }
-#endif
+    att_rows_both(pairs, m->q, m->q2, w, &qs, i0, rows, (float)(f->scale * LOG2E));
+    att_rows_both(pairs, m->dout, m->dout2, w, &gs, i0, rows, 1);
     if (f->want & WANT_DQ) memset(m->dq, 0, (size_t)(rows * w) * sizeof(float));
     for (int64_t i = 0; i < rows; i++) {
         vf s = vset(0);
@@ -206,10 +193,7 @@ static inline void att_bwd_part(const att_bwd *f, int64_t b, int64_t h, int64_t 
             att_transpose(pairs, m->kt + t * BWD_KEYS * terms, &ks, j, least(BWD_KEYS, end - j));
             att_transpose(pairs, m->vt + t * BWD_KEYS * terms, &vs, j, least(BWD_KEYS, end - j));
         }
-        if (f->want & WANT_DQ && first < used && !pairs) att_rows(0, m->k, w, &ks, first, used - first, 1, NULL);
-#ifdef VEC_DOT16
-        if (f->want & WANT_DQ && first < used && pairs) att_row_pairs(m->k, NULL, w, &ks, first, used - first, 1);
-#endif
+        if (f->want & WANT_DQ && first < used) att_rows_both(pairs, pairs ? NULL : m->k, m->k, w, &ks, first, used - first, 1);
         for (int64_t r = 0; r < rows; r += BWD_QUERIES)
             for (int64_t j = first, t = 0; j < used; j += BWD_KEYS, t++)
                 att_bwd_tile(f, m, i0 + r, r, least(BWD_QUERIES, rows - r), j, t, least(BWD_KEYS, end - j));

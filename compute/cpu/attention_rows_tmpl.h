@@ -129,25 +129,29 @@ static inline void att_rows(int pairs, float *dst, int64_t width, const att_src 
     }
 }
 
+/* For backward: to[rows][width] as att_rows has it; in pairs, where it may be NULL, two rows at a time too, for products over rows:
+ * two_rows[terms of rows][width]. */
+static inline void att_rows_both(int pairs, float *to, float *two_rows, int64_t width, const att_src *s, int64_t row, int64_t rows, float f) {
+    if (!pairs) {
+        att_rows(0, to, width, s, row, rows, f, NULL);
+        return;
+    }
 #ifdef VEC_DOT16
-/* Two rows at a time, for products over rows: dst[terms of rows][width], or NULL; and each for itself, to[rows][width], or NULL. */
-static inline void att_row_pairs(float *dst, float *to, int64_t width, const att_src *s, int64_t row, int64_t rows, float f) {
     enum { LD = 128 + 16 };
     float two[2][LD];
-    for (int64_t i = 0; i < rows; i += 2, dst = dst ? dst + width : NULL) {
+    for (int64_t i = 0; i < rows; i += 2, two_rows += width) {
         for (int64_t e = 0; e < 2; e++) {
             att_ahead(s, row + i + e);
             if (i + e < rows)
                 att_row(two[e], s, row + i + e, vset(f));
             else
                 memset(two[e], 0, sizeof two[e]);
-            for (int64_t c = 0; to && i + e < rows && c < s->dim; c += VW)
-                vcut16((uint16_t *)(to + (i + e) * width) + c, vload(two[e] + c));
+            for (int64_t c = 0; to && i + e < rows && c < s->dim; c += VW) vcut16((uint16_t *)(to + (i + e) * width) + c, vload(two[e] + c));
         }
-        for (int64_t c = 0; dst && c < s->dim; c += VW) vstore(dst + c, vpairs(vload(two[0] + c), vload(two[1] + c)));
+        for (int64_t c = 0; c < s->dim; c += VW) vstore(two_rows + c, vpairs(vload(two[0] + c), vload(two[1] + c)));
     }
-}
 #endif
+}
 
 /* dst: panels of 2·VW rows, each [dim][2·VW]: rows become columns; zero past the last row. Returns the largest length of a row; infinite
  * where a row holds a NaN. */

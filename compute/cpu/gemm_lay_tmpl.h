@@ -19,6 +19,7 @@ typedef struct mat { /* element (i,j) at i·ld + j, or turned at j·ld + i; floa
 } mat;
 
 enum mat_kind { MAT_F32, MAT_BF16, MAT_PAIRS, MAT_CUT /* pairs of what is rounded */ };
+static inline int mat_pairs(const enum mat_kind kind) { return kind == MAT_PAIRS || kind == MAT_CUT; }
 static inline int mat_paired(const mat *m) {
 #ifdef VEC_DOT16
     return m->pairs != 0;
@@ -34,23 +35,17 @@ static inline enum mat_kind mat_kind(const mat *m) {
 static inline __attribute__((always_inline)) vf mat_load(const mat *m, int64_t at, int64_t n) {
     return m->h ? vload16_some(m->h + at, n) : vload_some(m->f + at, n);
 }
+static inline uint16_t mat_get16(const mat *m, int64_t at) { return m->h ? m->h[at] : f32_to_bf16(m->f[at]); }
 static inline float mat_get(const mat *m, int64_t at) { return m->h ? bf16_to_f32(m->h[at]) : m->f[at]; }
 
 /* n terms, or pairs, p of lines ld apart. */
 static inline __attribute__((always_inline)) vf mat_across(const mat *m, const enum mat_kind kind, int64_t p, int64_t at, int64_t n) {
 #ifdef VEC_DOT16
-    if (kind == MAT_PAIRS) {
-        const uint16_t *lo = m->h + 2 * p * m->ld + at, *hi = lo + m->ld;
-        uint16_t t[2][VW] = {{0}};
-        if (n >= VW && 2 * p + 1 < m->pairs) return vpair(lo, hi);
-        for (int64_t i = 0; i < n && i < VW; i++) {
-            t[0][i] = lo[i];
-            if (2 * p + 1 < m->pairs) t[1][i] = hi[i];
-        }
-        return vpair(t[0], t[1]);
-    }
-    if (kind == MAT_CUT) {
-        vf lo = mat_load(m, 2 * p * m->ld + at, n), hi = 2 * p + 1 < m->pairs ? mat_load(m, (2 * p + 1) * m->ld + at, n) : vset(0);
+    if (mat_pairs(kind)) {
+        int64_t first = 2 * p * m->ld + at;
+        const int both = 2 * p + 1 < m->pairs;
+        if (kind == MAT_PAIRS && n >= VW && both) return vpair(m->h + first, m->h + first + m->ld);
+        vf lo = mat_load(m, first, n), hi = both ? mat_load(m, first + m->ld, n) : vset(0);
         return m->gelu ? vpairs(vgelu(lo), vgelu(hi)) : vpairs(lo, hi);
     }
 #endif
@@ -59,17 +54,11 @@ static inline __attribute__((always_inline)) vf mat_across(const mat *m, const e
 
 /* Term, or pair, p of a line. */
 static inline __attribute__((always_inline)) float mat_along(const mat *m, const enum mat_kind kind, int64_t line, int64_t p) {
-    if (kind == MAT_PAIRS) {
-        const uint16_t *h = m->h + line * m->ld + 2 * p, two[2] = {h[0], 2 * p + 1 < m->pairs ? h[1] : 0};
+    if (mat_pairs(kind)) {
+        int64_t at = line * m->ld + 2 * p;
+        const uint16_t two[2] = {mat_get16(m, at), 2 * p + 1 < m->pairs ? mat_get16(m, at + 1) : 0};
         float f;
         memcpy(&f, two, sizeof f); /* bits */
-        return f;
-    }
-    if (kind == MAT_CUT) {
-        const float *x = m->f + line * m->ld + 2 * p;
-        const uint16_t two[2] = {f32_to_bf16(x[0]), 2 * p + 1 < m->pairs ? f32_to_bf16(x[1]) : 0};
-        float f;
-        memcpy(&f, two, sizeof f);
         return f;
     }
     return mat_get(m, line * m->ld + p);
@@ -102,7 +91,7 @@ static inline __attribute__((always_inline)) void mat_square(const mat *m, const
 
 /* The terms, or pairs, before p + k that are whole. */
 static inline __attribute__((always_inline)) int64_t mat_whole(const mat *m, const enum mat_kind kind, int64_t p, int64_t k) {
-    return kind == MAT_PAIRS || kind == MAT_CUT ? least(k, m->pairs / 2 - p) : k;
+    return mat_pairs(kind) ? least(k, m->pairs / 2 - p) : k;
 }
 
 /* Asks for n elements; where there are none, that is harmless. */
@@ -209,7 +198,7 @@ static inline __attribute__((always_inline)) void gemm_lay_strips_turned(const m
                                                                          int64_t k, float *to) {
     const mat src = *a;
     enum { SIDE = 12 * TILE_ROWS, AHEAD = 8 }; /* rows lie far apart: no hardware prefetcher follows them */
-    const int64_t lines = kind == MAT_PAIRS || kind == MAT_CUT ? 2 : 1;
+    const int64_t lines = mat_pairs(kind) ? 2 : 1;
     for (int64_t r = 0; r < rows; r += SIDE)
         for (int64_t x = 0; x < k; x++) {
             for (int64_t e = 0; e < lines; e++) mat_ahead(&src, ((p + x + AHEAD) * lines + e) * a->ld + i + r, least(SIDE, rows - r));

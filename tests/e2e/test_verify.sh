@@ -76,6 +76,12 @@ error 4 "none of the items can be used" "$JEPA" verify empty.mp4 missing.mp4
 : >none.txt
 error 4 "names no file" "$JEPA" verify none.txt
 error 4 "nowhere" "$JEPA" verify "$(clip 0)" --good nowhere/good.txt
+cp list.txt before.txt
+error 2 "would be overwritten" "$JEPA" verify list.txt --good ./list.txt
+same list.txt before.txt
+cp "$(clip 0)" before.mp4
+error 2 "would be overwritten" "$JEPA" verify d --good "$(clip 0)"
+same "$(clip 0)" before.mp4
 i=0
 while [ $i -lt 400 ]; do
     clip $((i % 6))
